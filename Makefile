@@ -1,0 +1,47 @@
+# One word per habit. `make site` and `make test` are the two a newcomer needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.lock-$(shell cat pyproject.toml locks/dev.lock | sha256sum | cut -c1-16)
+export PYTHONPATH := molecule/shared
+
+.PHONY: setup lock check fix test site site-down box bench bench-gateway clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml locks/dev.lock
+	@echo "setup: .venv from locks/dev.lock (about a minute the first time)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "setup: Python 3.11 or newer is needed; install it and set PYTHON=/path/to/python3.11"; exit 2; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "setup: python3-venv is missing; run: apt-get install python3-venv"; exit 2; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/.lock-*; touch $@
+
+lock:
+	@tools/lock
+
+check: setup
+	@tools/check
+
+fix: setup
+	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --fix --quiet .
+
+test: setup
+	@tools/test
+
+site: setup
+	@tools/site up
+
+site-down: setup
+	@tools/site down
+
+box: setup
+	@$(BIN)/redoubt box
+
+bench: bench-gateway
+
+bench-gateway: setup
+	@$(BIN)/python -m tests.bench.gateway
+
+clean:
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
