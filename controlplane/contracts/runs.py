@@ -1,0 +1,69 @@
+"""What the control plane, an engine and a runner say to each other about one run."""
+
+from enum import StrEnum
+
+from controlplane.contracts.strict import Strict
+
+
+class RunPhase(StrEnum):
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+class RunSpec(Strict):
+    """Everything a runner needs; travels in the job's environment as REDOUBT_RUN_SPEC.
+
+    `nonce` registers once. `gateway_uri` is the only client identity that may connect. `work_dir` is made by the
+    runner. `site_ca_pem` is public.
+    """
+
+    replica_id: str
+    nonce: str
+    api_url: str
+    site_ca_pem: str
+    gateway_uri: str
+    adapter: str  # llama_cpp
+    model_name: str
+    model_path: str
+    model_sha256: str
+    context_tokens: int
+    parallel: int
+    gpus: int
+    bind_host: str  # "" = the address of the host that reaches the api
+    first_port: int
+    last_port: int
+    lease_s: float = 10.0
+    renew_s: float = 3.0
+
+
+class RegisterRun(Strict):
+    """Sent once, when the port is bound. `job_id` is the engine's own reference ("pid:…" or a Slurm job id)."""
+
+    replica_id: str
+    nonce: str
+    job_id: str
+    node: str
+    host: str
+    port: int
+    certificate_pem: str
+    gpu_uuids: tuple[str, ...]
+
+
+class Registered(Strict):
+    run_token: str
+
+
+class RenewRun(Strict):
+    """Sent every `renew_s`; `detail` explains FAILED."""
+
+    phase: RunPhase
+    detail: str = ""
+
+
+class RenewedRun(Strict):
+    """`keep` false: the lease is over, fence at once. `drain` true: finish what runs, then stop."""
+
+    keep: bool
+    drain: bool

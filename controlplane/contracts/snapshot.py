@@ -1,0 +1,51 @@
+"""What the gateway needs to serve: signed by the control plane, nothing else is believed."""
+
+from pydantic import AwareDatetime
+
+from controlplane.contracts.strict import Strict
+
+
+class SnapshotReplica(Strict):
+    """One ready replica. `certificate_pem` is the run's own; the gateway trusts that one alone."""
+
+    replica_id: str
+    host: str
+    port: int
+    certificate_pem: str
+
+
+class SnapshotEndpoint(Strict):
+    """An endpoint under the name that clients use as `model`."""
+
+    name: str
+    endpoint_id: str
+    revision_id: str
+    zone: str
+    context_tokens: int
+    created_at: AwareDatetime
+    replicas: tuple[SnapshotReplica, ...]
+
+
+class SnapshotKey(Strict):
+    """An inference key by the SHA-256 of its secret; `endpoints` empty means every endpoint."""
+
+    key_id: str
+    sha256: str
+    expires_at: AwareDatetime | None
+    endpoints: tuple[str, ...]
+
+
+class Snapshot(Strict):
+    site: str
+    version: int
+    issued_at: AwareDatetime
+    expires_at: AwareDatetime
+    keys: tuple[SnapshotKey, ...]
+    endpoints: tuple[SnapshotEndpoint, ...]
+
+
+class SignedSnapshot(Strict):
+    """`payload` is the canonical JSON of a Snapshot; `signature` is Ed25519 over its UTF-8 bytes, base64."""
+
+    payload: str
+    signature: str

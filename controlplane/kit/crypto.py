@@ -1,0 +1,93 @@
+"""Signatures, tokens and the short-lived certificate of one run."""
+
+import secrets
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+
+def new_token(prefix: str) -> str:
+    """Return a bearer secret of 256 bits that scanners recognise by its prefix."""
+    return f"{prefix}_{secrets.token_urlsafe(32)}"
+
+
+def new_signing_key_pem() -> bytes:
+    """Return a new Ed25519 private key, PKCS #8 PEM."""
+    return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def load_signing_key(path: Path) -> Ed25519PrivateKey:
+    """Read an Ed25519 private key; raises TypeError when the file holds another kind."""
+    key = load_pem_private_key(path.read_bytes(), password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise TypeError(f"{path} holds no Ed25519 private key")
+    return key
+
+
+def load_verify_key(path: Path) -> Ed25519PublicKey:
+    """Read an Ed25519 public key; raises TypeError when the file holds another kind."""
+    key = load_pem_public_key(path.read_bytes())
+    if not isinstance(key, Ed25519PublicKey):
+        raise TypeError(f"{path} holds no Ed25519 public key")
+    return key
+
+
+def public_pem(key: Ed25519PrivateKey) -> bytes:
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def sign(key: Ed25519PrivateKey, data: bytes) -> str:
+    """Return the base64 Ed25519 signature (RFC 8032)."""
+    return b64encode(key.sign(data)).decode()
+
+
+def is_signed_by(key: Ed25519PublicKey, data: bytes, signature: str) -> bool:
+    try:
+        key.verify(b64decode(signature, validate=True), data)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class SelfSigned:
+    """A key and the certificate that the other side pins."""
+
+    key_pem: bytes
+    certificate_pem: bytes
+
+
+def self_signed(common_name: str, *, now: datetime | None = None, days: int = 30) -> SelfSigned:
+    """Make an ECDSA P-256 certificate that is its own trust anchor."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
+    start = (now or datetime.now(UTC)) - timedelta(hours=1)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(common_name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return SelfSigned(pem, certificate.public_bytes(Encoding.PEM))
