@@ -1,0 +1,148 @@
+"""The settings of every process: one strict TOML file each, read here and nowhere else."""
+
+import tomllib
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from controlplane.kit.errors import BadInput
+from controlplane.kit.tls import CertificateFiles
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tls(Settings):
+    """The process's own key pair and the site's CA."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+    @property
+    def files(self) -> CertificateFiles:
+        return CertificateFiles(self.certificate, self.key, self.ca)
+
+
+class Listen(Settings):
+    """Where to listen. Without `tls` only loopback is allowed."""
+
+    host: str
+    port: int = Field(ge=0, le=65535)
+    tls: Tls | None = None
+
+    @model_validator(mode="after")
+    def _plain_only_on_loopback(self) -> "Listen":
+        if self.tls is None and self.host not in LOOPBACK:
+            raise ValueError(f"{self.host} is not loopback: name a [tls] certificate, key and ca")
+        return self
+
+
+class Database(Settings):
+    """`url` is a postgresql+asyncpg URL; `tls` is given when the server is another machine."""
+
+    url: str
+    tls: Tls | None = None
+    pool: int = Field(default=10, ge=1, le=100)
+
+
+class ApiSettings(Settings):
+    """`machine` is the mutual-TLS listener for agents and gateways; the box has none and gives `gateway_token_file`."""
+
+    site: str
+    database: Database
+    listen: Listen
+    machine: Listen | None = None
+    gateway_token_file: Path | None = None
+    run_lease_s: float = Field(default=10.0, gt=0)
+
+
+class SnapshotSigning(Settings):
+    key: Path
+    lifetime_s: int = Field(default=12 * 3600, ge=60)
+
+
+class RunnerPlacement(Settings):
+    """What every run is told. `bind_host` "" means the address from which the host reaches the api."""
+
+    api_url: str
+    site_ca: Path
+    gateway_uri: str
+    models_dir: Path
+    first_port: int = 20000
+    last_port: int = 20999
+    bind_host: str = ""
+
+
+class ProcessEngineSettings(Settings):
+    kind: Literal["process"]
+    state_dir: Path
+
+
+class SlurmEngineSettings(Settings):
+    """slurmrestd on a unix socket, with a short-lived token that another user renews."""
+
+    kind: Literal["slurm"]
+    socket: Path
+    token_file: Path
+    user: str = "redoubt-serve"
+    partition: str = "inference"
+    account: str = "redoubt"
+    qos: str = "serving"
+
+
+class ReconcilerSettings(Settings):
+    site: str
+    database: Database
+    snapshot: SnapshotSigning
+    runner: RunnerPlacement
+    engine: ProcessEngineSettings | SlurmEngineSettings = Field(discriminator="kind")
+    python: Path = Path("/opt/redoubt/venv/bin/python")
+    period_s: float = Field(default=1.0, gt=0)
+
+
+class ControlPlaneLink(Settings):
+    """How a data-plane process reaches the api: mutual TLS, or on the box a token over loopback."""
+
+    url: str
+    tls: Tls | None = None
+    token_file: Path | None = None
+
+
+class GatewaySettings(Settings):
+    """`tls` is also shown to runners, who let in nobody else. `state_dir` keeps the last valid snapshot."""
+
+    site: str
+    listen: Listen
+    control_plane: ControlPlaneLink
+    upstream_tls: Tls
+    snapshot_public_key: Path
+    state_dir: Path
+    workers: int = Field(default=1, ge=1, le=64)
+    poll_s: float = Field(default=0.5, gt=0)
+
+
+class AgentSettings(Settings):
+    control_plane: ControlPlaneLink
+    period_s: float = Field(default=5.0, gt=0)
+    disk: Path = Path("/")
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def read_settings(kind: type[AnySettings], path: Path) -> AnySettings:
+    """Parse a settings file; raises BadInput that names the file and every wrong key."""
+    try:
+        return kind.model_validate(tomllib.loads(path.read_text()))
+    except FileNotFoundError:
+        raise BadInput(f"{path} does not exist", remedy="give --config the path of a settings file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{path} is not TOML: {error}", remedy="correct the line that the message names") from None
+    except ValidationError as error:
+        reasons = tuple(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+        raise BadInput(f"{path}: {reasons[0]}", remedy="correct the settings file", reasons=reasons) from None
