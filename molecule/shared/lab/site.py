@@ -1,0 +1,291 @@
+"""A practice site: nodes on a bridge that leads nowhere. Every verb may be repeated, also after a kill -9."""
+
+from __future__ import annotations
+
+import fcntl
+import shlex
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lab import cgroups, disk, keys, machine, network, record
+from lab.errors import LabError
+from lab.image import build_image
+from lab.places import RUN, STATE
+from lab.shell import run, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from ipaddress import IPv4Address
+    from pathlib import Path
+
+    from lab.record import Node, Record
+
+ANSWER_TIMEOUT_S = 60
+
+
+class Site:
+    """The verbs of one practice site."""
+
+    def __init__(self, name: str) -> None:
+        """Name the site; nothing is made yet."""
+        self.name = record.checked_name(name)
+        self.home = record.home(name)
+        self.ssh_config: Path = keys.config_path(name)
+        self.enter = network.enter(name)
+
+    def up(self, nodes: Iterable[Node]) -> bool:
+        """Bring the named nodes up and wait until they answer over SSH; tell whether anything had to be done."""
+        with self._alone():
+            before = record.load(self.name)
+            after = record.with_nodes(before or record.Record(build_image(), ()), tuple(nodes))
+            if before == after and self._is_healthy(after):
+                return False
+            record.save(self.name, after)
+            self._raise(after)
+            return True
+
+    def down(self) -> bool:
+        """Remove every trace of the site; tell whether there was any."""
+        with self._alone():
+            self._refuse_when_others_stand_on_it()
+            found = self.home.exists() or cgroups.exists(self.name) or self._has_network()
+            cgroups.kill(self.name)
+            disk.unmount_all(self.home)
+            network.remove_network(self.name)
+            cgroups.remove_branches(self.name)
+            disk.remove_tree(self.home)
+            return found
+
+    def nodes(self) -> tuple[Node, ...]:
+        """List the nodes of the site."""
+        return self._record().nodes
+
+    def status(self) -> dict[str, str]:
+        """Say of every node whether it is running, frozen or off."""
+        return {node.name: self._state(node.name) for node in self.nodes()}
+
+    def ssh(
+        self, node: str, *command: str, stdin: str | None = None, check: bool = True, timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on a node: one word is a shell line, several are quoted."""
+        line = command[0] if len(command) == 1 else shlex.join(command)
+        done = subprocess.run(
+            [*self.ssh_words(self._node(node).name), line],
+            input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False,
+        )  # fmt: skip
+        if check and done.returncode:
+            message = f"`{line}` on {node} failed ({done.returncode}): {(done.stderr or done.stdout).strip()}"
+            raise LabError(message)
+        return done
+
+    def ssh_words(self, node: str, *options: str) -> list[str]:
+        """Return the words that start an SSH session from inside the boundary."""
+        return [*self.enter, "ssh", "-F", str(self.ssh_config), "-o", "ControlPath=none", *options, node]
+
+    def power_cut(self, node: str) -> None:
+        """Pull the plug of a node."""
+        machine.cut_power(self.name, self._node(node).name)
+
+    def power_off(self, node: str) -> None:
+        """Shut a node down in order."""
+        machine.power_off(self.name, self._node(node).name)
+
+    def start(self, *nodes: str) -> None:
+        """Boot nodes from their disks and wait until they answer."""
+        chosen = [self._node(name) for name in nodes]
+        self._boot(chosen)
+        self._wait_for_answers(chosen)
+
+    def freeze(self, node: str) -> None:
+        """Hang a node: it still takes connections and answers nothing."""
+        cgroups.set_frozen(self.name, self._node(node).name, frozen=True)
+
+    def thaw(self, node: str) -> None:
+        """Let a hung node go on."""
+        cgroups.set_frozen(self.name, self._node(node).name, frozen=False)
+
+    def partition(self, node: str, *others: str) -> None:
+        """Cut a node off from the others named, or from all; the controller still reaches it."""
+        network.cut(self.name, self._pairs(node, others))
+
+    def heal(self, node: str | None = None, *others: str) -> None:
+        """Undo a partition, or all of them."""
+        network.heal(self.name, self._pairs(node, others) if node else None)
+
+    def counters(self) -> dict[str, int]:
+        """Count packets by kind since the site came up; only `inside` (and `cut_off`) may move."""
+        self._record()
+        return network.read_counters(self.name)
+
+    def snapshot(self, name: str) -> None:
+        """Keep the disks of all nodes under a name; nodes that ran run again."""
+        target = self._snapshot(name)
+        if target.exists():
+            message = f"site {self.name} already has a snapshot {name}; choose another name"
+            raise LabError(message)
+        with self._alone():
+            present = self._record()
+            running = [node for node in present.nodes if machine.is_running(self.name, node.name)]
+            self._each(running, lambda node: machine.power_off(self.name, node.name))
+            self._keep(present, target)
+            self._return_to(present, target)
+            self._boot(running)
+            self._wait_for_answers(running)
+
+    def restore(self, name: str, *, into: str | None = None) -> Site:
+        """Bring the site back to a snapshot, or bring a second site up from it."""
+        source = self._snapshot(name)
+        if not (source / "complete").exists():
+            message = f"site {self.name} has no snapshot {name}; make one with `snapshot {self.name} {name}`"
+            raise LabError(message)
+        site = Site(into) if into else self
+        with site._alone():  # noqa: SLF001 - the same class
+            site._take(source, self._record())  # noqa: SLF001 - the same class
+        return site
+
+    def _take(self, source: Path, origin: Record) -> None:
+        if self.name != source.parts[-3] and record.load(self.name):
+            message = f"site {self.name} exists already; take it down first"
+            raise LabError(message)
+        nodes = tuple(node for node in origin.nodes if (source / node.name).is_dir())
+        layers = (source, *_layers_below(source))
+        cgroups.kill(self.name)
+        record.save(self.name, record.Record(origin.image, nodes, layers))
+        if not (self.home / "ssh").exists():
+            disk.copy_tree(source / "ssh", self.home / "ssh")
+        self._return_to(record.Record(origin.image, nodes), source)
+        self._raise(self._record())
+
+    def _keep(self, present: Record, target: Path) -> None:
+        """Move the written layers of all disks aside."""
+        partial = target.with_name(f".{target.name}")
+        disk.unmount_all(self.home / "nodes")
+        disk.remove_tree(partial)
+        partial.mkdir(parents=True)
+        (partial / "below").write_text("\n".join(str(layer) for layer in present.layers))
+        disk.copy_tree(self.home / "ssh", partial / "ssh")
+        for node in present.nodes:
+            folder = disk.node_home(self.name, node.name)
+            (partial / node.name).mkdir()
+            (folder / "up").rename(partial / node.name / "up")
+            (folder / "containers").rename(partial / node.name / "containers")
+        (partial / "complete").touch()
+        partial.rename(target)
+
+    def _return_to(self, present: Record, snapshot: Path) -> None:
+        """Give every node an empty disk over the snapshot."""
+        disk.unmount_all(self.home / "nodes")
+        after = replace(present, layers=(snapshot, *_layers_below(snapshot)))
+        record.save(self.name, after)
+        for node in present.nodes:
+            folder = disk.node_home(self.name, node.name)
+            disk.remove_tree(folder / "up")
+            disk.remove_tree(folder / "containers")
+            folder.mkdir(parents=True, exist_ok=True)
+            disk.copy_tree(snapshot / node.name / "containers", folder / "containers")
+            disk.mount_disk(self.name, node, after)
+
+    def _raise(self, present: Record) -> None:
+        keys.ensure_keys(self.name)
+        keys.write_config(self.name, present)
+        network.ensure_network(self.name)
+        self._each(present.nodes, lambda node: disk.mount_disk(self.name, node, present))
+        self._each(present.nodes, lambda node: disk.personalise(self.name, node, present))
+        self._boot(present.nodes)
+        self._wait_for_answers(present.nodes)
+
+    def _boot(self, nodes: Iterable[Node]) -> None:
+        self._each(nodes, lambda node: machine.boot(self.name, node.name))
+
+    def _wait_for_answers(self, nodes: Iterable[Node]) -> None:
+        self._each(nodes, self._wait_for_answer)
+
+    def _wait_for_answer(self, node: Node) -> None:
+        if not wait_until(lambda: self._answers(node), timeout_s=ANSWER_TIMEOUT_S, pause_s=0.2):
+            tail = machine.console_tail(self.name, node.name)
+            message = f"practice node {node.name} does not answer SSH within {ANSWER_TIMEOUT_S} s; its console ends with:\n{tail}"
+            raise LabError(message)
+
+    def _answers(self, node: Node) -> bool:
+        words = self.ssh_words(node.name, "-o", "ConnectTimeout=2", "-o", "BatchMode=yes")
+        try:
+            return subprocess.run([*words, "true"], capture_output=True, timeout=10, check=False).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
+
+    def _is_healthy(self, present: Record) -> bool:
+        if not self._has_network() or network.ensure_network(self.name):
+            return False
+        return all(self._state(node.name) == "running" and self._answers(node) for node in present.nodes)
+
+    def _has_network(self) -> bool:
+        return (network.NAMESPACES / network.namespace(self.name)).exists()
+
+    def _state(self, node: str) -> str:
+        if not machine.is_running(self.name, node):
+            return "off"
+        return "frozen" if cgroups.is_frozen(self.name, node) else "running"
+
+    def _record(self) -> Record:
+        present = record.load(self.name)
+        if present is None:
+            known = ", ".join(list_sites()) or "none"
+            message = f"there is no practice site {self.name} (there are: {known}); make it with `up {self.name}`"
+            raise LabError(message)
+        return present
+
+    def _node(self, name: str) -> Node:
+        nodes = {node.name: node for node in self.nodes()}
+        if name not in nodes:
+            message = f"site {self.name} has no node {name}; it has {', '.join(nodes)}"
+            raise LabError(message)
+        return nodes[name]
+
+    def _pairs(self, node: str, others: tuple[str, ...]) -> list[tuple[IPv4Address, IPv4Address]]:
+        one = self._node(node)
+        peers = [self._node(name) for name in others] or [peer for peer in self.nodes() if peer != one]
+        return [(one.address, peer.address) for peer in peers]
+
+    def _snapshot(self, name: str) -> Path:
+        return self.home / "snapshots" / record.checked_name(name)
+
+    def _refuse_when_others_stand_on_it(self) -> None:
+        for other in list_sites():
+            present = record.load(other)
+            if other != self.name and present and any(layer.is_relative_to(self.home) for layer in present.layers):
+                message = f"site {other} stands on a snapshot of {self.name}; take {other} down first"
+                raise LabError(message)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        RUN.mkdir(parents=True, exist_ok=True)
+        with (RUN / f"{self.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @staticmethod
+    def _each(nodes: Iterable[Node], act: Callable[[Node], object]) -> None:
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            for outcome in [pool.submit(act, node) for node in nodes]:
+                outcome.result()
+
+
+def list_sites() -> list[str]:
+    """List the practice sites of this host."""
+    return sorted(path.name for path in STATE.iterdir() if path.is_dir()) if STATE.exists() else []
+
+
+def require_root() -> None:
+    """Refuse early when the lab cannot work."""
+    if run("id", "-u").strip() != "0":
+        message = "practice nodes are made by root; run this with sudo"
+        raise LabError(message)
+
+
+def _layers_below(snapshot: Path) -> tuple[Path, ...]:
+    from pathlib import Path as _Path  # noqa: PLC0415
+
+    return tuple(_Path(line) for line in (snapshot / "below").read_text().splitlines() if line)
