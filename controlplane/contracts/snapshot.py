@@ -6,12 +6,17 @@ from controlplane.contracts.strict import Strict
 
 
 class SnapshotReplica(Strict):
-    """One ready replica. `certificate_pem` is the run's own; the gateway trusts that one alone."""
+    """One replica. `certificate_pem` is the run's own; the gateway trusts that one alone.
+
+    A draining replica gets no new request and finishes what it has. One that is no longer listed is over: the gateway
+    cuts its connections at once, because a copy that was lost may come back and must not answer.
+    """
 
     replica_id: str
     host: str
     port: int
     certificate_pem: str
+    draining: bool = False
 
 
 class SnapshotEndpoint(Strict):

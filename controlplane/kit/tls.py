@@ -1,8 +1,11 @@
-"""TLS contexts. Every listener and every client of a site uses one of these four."""
+"""TLS contexts. Every listener and every client of a site uses one of these."""
 
+import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+
+from controlplane.kit.crypto import SelfSigned
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,29 @@ def pinned_context(certificate_pem: str, files: CertificateFiles) -> ssl.SSLCont
     context.check_hostname = False
     context.load_verify_locations(cadata=certificate_pem)
     context.load_cert_chain(files.certificate, files.key)
+    return context
+
+
+def run_server_context(own: SelfSigned, ca_pem: str) -> ssl.SSLContext:
+    """Serve with a key that never touches a disk; only the site CA's children may connect."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=ca_pem)
+    memory = os.memfd_create("run-key")  # OpenSSL's file interface is the only one that Python offers
+    try:
+        os.write(memory, own.key_pem + own.certificate_pem)
+        context.load_cert_chain(f"/proc/self/fd/{memory}")
+    finally:
+        os.close(memory)
+    return context
+
+
+def run_client_context(ca_pem: str) -> ssl.SSLContext:
+    """Trust the site CA alone, as a run knows it: by value."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(cadata=ca_pem)
     return context
 
 

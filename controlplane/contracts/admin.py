@@ -1,0 +1,218 @@
+"""The admin API's shapes, shared by the server, the typed client and the CLI."""
+
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from controlplane.contracts.strict import Strict
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$", description="lower-case letters, digits, . and -")]
+
+
+class Answer(BaseModel):
+    """Base of what the server sends: a client ignores fields that it does not know."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+Row = TypeVar("Row", bound=BaseModel)
+
+
+class Rows(Answer, Generic[Row]):
+    """One page of a list; `cursor` leads to the next one, null on the last."""
+
+    items: tuple[Row, ...]
+    cursor: str | None = None
+
+
+class Problem(Answer):
+    """RFC 9457 problem details; `remedy` is the next thing to do."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    remedy: str
+    reasons: tuple[str, ...] = ()
+
+
+class Enrol(Strict):
+    code: str = Field(min_length=8, max_length=200)
+    name: Annotated[str, Field(pattern=r"^[\w.@ -]{1,80}$")]
+
+
+class CreateKey(Strict):
+    """`endpoints` empty means every endpoint; an admin key takes none."""
+
+    kind: Literal["admin", "inference"]
+    name: str = Field(min_length=1, max_length=120)
+    endpoints: tuple[Name, ...] = ()
+    expires_at: AwareDatetime | None = None
+
+
+class Key(Answer):
+    id: str
+    kind: str
+    name: str
+    endpoints: tuple[str, ...]
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None
+    revoked_at: AwareDatetime | None
+
+
+class NewKey(Answer):
+    """`secret` is shown this once."""
+
+    key: Key
+    secret: str
+
+
+class Whoami(Answer):
+    id: str
+    role: str
+    site: str
+
+
+class DeclareGpus(Strict):
+    type: Name
+    count: int = Field(ge=1, le=64)
+
+
+class DeclareNode(Strict):
+    name: Name
+    address: str
+    zone: Name
+    purposes: tuple[str, ...]
+    gpus: tuple[DeclareGpus, ...] = ()
+
+
+class DeclareNodes(Strict):
+    nodes: tuple[DeclareNode, ...] = Field(min_length=1)
+
+
+class Declared(Answer):
+    changed: bool
+
+
+class Gpu(Answer):
+    uuid: str
+    node: str
+    name: str
+    memory_total_bytes: int
+    state: str
+
+
+class Node(Answer):
+    name: str
+    zone: str
+    address: str
+    state: str
+    reasons: tuple[str, ...]
+    last_report_at: AwareDatetime | None
+    gpus: tuple[Gpu, ...]
+
+
+class Lease(Answer):
+    id: str
+    owner: str
+    count: int
+    gpu_type: str
+    node: str
+    granted_at: AwareDatetime
+    ended_at: AwareDatetime | None
+
+
+class ModelManifest(Strict):
+    """What the bundle says of weights. Sizes in bytes; `file` is a name inside the digest's directory."""
+
+    name: Name
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,190}$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size_bytes: int = Field(gt=0)
+    format: Literal["gguf"]
+    licence: str = Field(min_length=1, max_length=80)
+    context_tokens: int = Field(gt=0)
+    weights_bytes: int = Field(gt=0)
+    kv_bytes_per_token: int = Field(ge=0)
+    vocab_tokens: int = Field(gt=0)
+
+
+class Model(Answer):
+    name: str
+    sha256: str
+    format: str
+    licence: str
+    size_bytes: int
+    context_tokens: int
+    registered_at: AwareDatetime
+
+
+class EndpointConfig(Strict):
+    """What a revision fixes. `context_tokens` null takes the model's own."""
+
+    model: Name
+    adapter: Literal["llama_cpp"] = "llama_cpp"
+    gpus: int = Field(default=1, ge=0, le=64)
+    gpu_type: str = ""
+    context_tokens: int | None = Field(default=None, gt=0)
+    parallel: int = Field(default=4, ge=1, le=256)
+
+
+class CreateEndpoint(Strict):
+    name: Name
+    zone: Name = "main"
+    replicas: int = Field(default=1, ge=0, le=64)
+    config: EndpointConfig
+
+
+class ReviseEndpoint(Strict):
+    """What is null stays as it is."""
+
+    replicas: int | None = Field(default=None, ge=0, le=64)
+    config: EndpointConfig | None = None
+
+
+class Replica(Answer):
+    id: str
+    revision_id: str
+    state: str
+    node: str
+    reason: str
+    created_at: AwareDatetime
+    ready_at: AwareDatetime | None
+    ended_at: AwareDatetime | None
+
+
+class Revision(Answer):
+    id: str
+    number: int
+    model: str
+    adapter: str
+    gpus: int
+    gpu_type: str
+    gpu_memory_bytes: int
+    context_tokens: int
+    parallel: int
+
+
+class Endpoint(Answer):
+    id: str
+    name: str
+    zone: str
+    replicas_wanted: int
+    replicas_ready: int
+    wait_reason: str
+    revision: Revision
+    replicas: tuple[Replica, ...]
+    created_at: AwareDatetime
+
+
+class AuditEvent(Answer):
+    seq: int
+    at: AwareDatetime
+    actor: str
+    role: str
+    event: str
+    resource: str
+    details: dict[str, object]

@@ -1,0 +1,19 @@
+from collections.abc import Sequence
+
+from sqlalchemy import select
+
+from controlplane.domains.audit.tables import AuditEvent
+from controlplane.kit.paging import Page
+from controlplane.kit.tx import Tx
+
+
+def add_event(tx: Tx, event: AuditEvent) -> None:
+    tx.session.add(event)
+
+
+async def list_events(tx: Tx, page: Page) -> Sequence[AuditEvent]:
+    """Newest first."""
+    query = select(AuditEvent).order_by(AuditEvent.seq.desc()).limit(page.limit)
+    if page.after is not None:
+        query = query.where(AuditEvent.seq < int(page.after))
+    return (await tx.session.scalars(query)).all()

@@ -1,0 +1,263 @@
+"""Convergence: bring what runs to what was asked. Load, act through the engine port, apply if the stamp still holds."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from controlplane.contracts.runs import RunSpec
+from controlplane.domains.allocation import service as allocation
+from controlplane.domains.allocation.types import Ask, Refusal
+from controlplane.domains.audit import service as audit
+from controlplane.domains.audit.types import SYSTEM
+from controlplane.domains.fleet import service as fleet
+from controlplane.domains.fleet.types import NodeState
+from controlplane.domains.serving import rules, store
+from controlplane.domains.serving.service import RECENT
+from controlplane.domains.serving.tables import Endpoint, Model, Replica, Revision
+from controlplane.domains.serving.types import OVER, ReplicaFact, ReplicaState
+from controlplane.engines.port import Engine, EngineState, ObservedRun, RunOrder
+from controlplane.kit.errors import RedoubtError, Unavailable
+from controlplane.kit.ids import new_id
+from controlplane.kit.tx import Database, Tx
+
+log = structlog.get_logger()
+
+RUN_LIMIT_S = 7 * 24 * 3600
+APPEAR_WITHIN = timedelta(seconds=20)  # a started run that the engine does not list after this is gone
+REGISTER_WITHIN = timedelta(minutes=10)
+DRAIN_WITHIN = timedelta(seconds=60)
+STOP_GRACE_S = 40.0
+SILENCE_COUNTS_AFTER = timedelta(seconds=15)  # the api must have listened this long before a missing renewal is one
+BEAT_IS_FRESH = timedelta(seconds=3)
+
+
+@dataclass(frozen=True)
+class RunPlace:
+    """What every run is told about this site."""
+
+    python: str
+    api_url: str
+    site_ca_pem: str
+    gateway_uri: str
+    models_dir: str
+    first_port: int
+    last_port: int
+    bind_host: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """A replica to start, as loaded: applied only while its stamp is still this one."""
+
+    replica_id: str
+    stamp: int
+    order: RunOrder
+
+
+class ServingLoops:
+    """One step of each loop a call; the caller repeats them."""
+
+    def __init__(self, database: Database, engine: Engine, place: RunPlace) -> None:
+        self._database = database
+        self._engine = engine
+        self._place = place
+
+    async def converge(self) -> None:
+        """Plan, start, and settle what ended: one round over the whole site."""
+        await self.plan()
+        await self.start()
+        await self.expire()
+        await self.settle()
+
+    async def plan(self) -> None:
+        """Add wanted replicas and drain surplus ones."""
+        async with self._database.transaction() as tx:
+            for endpoint in await store.list_all_endpoints(tx):
+                await self._plan_endpoint(tx, endpoint)
+
+    async def start(self) -> None:
+        """Grant leases to wanted replicas and start their runs."""
+        for start in await self._load_starts():
+            try:
+                run = await self._engine.start(start.order)
+            except Unavailable as error:
+                log.warning("replica.start_postponed", replica=start.replica_id, error=error.detail)
+                continue
+            except RedoubtError as error:
+                await self._fail(start.replica_id, start.stamp, f"{error.detail}: {'; '.join(error.reasons)}")
+                continue
+            await self._mark_started(start, run)
+
+    async def expire(self) -> None:
+        """Declare replicas lost whose lease ran out, if we were there to hear them."""
+        async with self._database.transaction() as tx:
+            beat = await store.find_beat(tx, "api")
+            if beat is None or tx.now - beat.at > BEAT_IS_FRESH or tx.now - beat.up_since < SILENCE_COUNTS_AFTER:
+                return
+            for replica in await store.list_silent(tx):
+                await _end(tx, replica, ReplicaState.LOST, f"no renewal since its lease ended; node {replica.node}")
+
+    async def settle(self) -> None:
+        """Compare with the engine: end replicas whose run is over, stop runs that no replica needs."""
+        runs = await self._engine.observe()
+        async with self._database.transaction() as tx:
+            unfinished = {replica.id: replica for replica in await store.list_unfinished(tx)}
+            stops = [name for name, run in runs.items() if name not in unfinished and run.state != EngineState.ENDED]
+            for replica in unfinished.values():
+                if await _settle(tx, replica, runs.get(replica.id)) and replica.id in runs:
+                    stops.append(replica.id)
+        for name in stops:
+            await self._engine.stop(name, grace_s=STOP_GRACE_S)
+
+    async def _plan_endpoint(self, tx: Tx, endpoint: Endpoint) -> None:
+        replicas = await store.list_replicas(tx, endpoint.id, RECENT)
+        facts = [ReplicaFact(r.id, r.revision_id, ReplicaState(r.state), r.ended_at) for r in replicas]
+        plan = rules.plan_replicas(endpoint.replicas, endpoint.revision_id, facts, tx.now)
+        for _ in range(plan.add):
+            await _add_replica(tx, endpoint)
+        for replica in replicas:
+            if replica.id in plan.drain:
+                await _drain(tx, replica)
+        if plan.wait_reason:
+            endpoint.wait_reason = plan.wait_reason
+
+    async def _load_starts(self) -> list[Start]:
+        """Return what may start now. A replica without room stays wanted, with the reasons."""
+        async with self._database.transaction() as tx:
+            wanted = [r for r in await store.list_unfinished(tx) if r.state in (ReplicaState.WANTED, ReplicaState.STARTING)]
+            revisions = await store.get_revisions(tx, {r.revision_id for r in wanted})
+            starts = []
+            for replica in wanted:
+                if replica.engine_ref:
+                    continue
+                revision = revisions[replica.revision_id]
+                if replica.state == ReplicaState.WANTED and not await self._admit(tx, replica, revision):
+                    continue
+                starts.append(await self._prepare(tx, replica, revision))
+            return starts
+
+    async def _admit(self, tx: Tx, replica: Replica, revision: Revision) -> bool:
+        endpoint = await tx.session.get_one(Endpoint, replica.endpoint_id)
+        if revision.gpus:
+            ask = Ask(revision.gpus, revision.gpu_type, revision.gpu_memory_bytes)
+            verdict = await allocation.place(tx, ask)
+            if isinstance(verdict, Refusal):
+                endpoint.wait_reason = f"waits for GPUs: {'; '.join(verdict.reasons)}. {verdict.remedy}"
+                return False
+            await allocation.grant_lease(tx, SYSTEM, owner=replica.id, ask=ask, placement=verdict)
+        endpoint.wait_reason = ""
+        replica.nonce = secrets.token_urlsafe(32)
+        _move(tx, replica, ReplicaState.STARTING)
+        replica.started_at = tx.now
+        return True
+
+    async def _prepare(self, tx: Tx, replica: Replica, revision: Revision) -> Start:
+        model = await tx.session.get_one(Model, revision.model)
+        endpoint = await tx.session.get_one(Endpoint, replica.endpoint_id)
+        spec = self._spec(replica, revision, model, endpoint.name)
+        order = RunOrder(
+            name=replica.id,
+            argv=(self._place.python, "-m", "controlplane.main.runner", "--spec-env", "REDOUBT_RUN_SPEC"),
+            environment={"REDOUBT_RUN_SPEC": spec.model_dump_json()},
+            gpus=revision.gpus,
+            gpu_type=revision.gpu_type,
+            time_limit_s=RUN_LIMIT_S,
+            avoid_nodes=await _nodes_to_avoid(tx, replica.endpoint_id),
+        )
+        return Start(replica.id, replica.stamp, order)
+
+    def _spec(self, replica: Replica, revision: Revision, model: Model, served_name: str) -> RunSpec:
+        place = self._place
+        return RunSpec(
+            replica_id=replica.id,
+            nonce=replica.nonce,
+            api_url=place.api_url,
+            site_ca_pem=place.site_ca_pem,
+            gateway_uri=place.gateway_uri,
+            adapter=revision.adapter,
+            model_name=served_name,
+            model_path=f"{place.models_dir}/{model.sha256}/{model.file}",
+            model_sha256=model.sha256,
+            context_tokens=revision.context_tokens,
+            parallel=revision.parallel,
+            gpus=revision.gpus,
+            bind_host=place.bind_host,
+            first_port=place.first_port,
+            last_port=place.last_port,
+        )
+
+    async def _mark_started(self, start: Start, run: ObservedRun) -> None:
+        async with self._database.transaction() as tx:
+            replica = await store.find_replica(tx, start.replica_id)
+            if replica is not None and replica.state not in OVER and not replica.engine_ref:
+                replica.engine_ref = run.ref
+                await audit.record(tx, SYSTEM, "replica.started", replica.id, engine_ref=run.ref)
+
+    async def _fail(self, replica_id: str, stamp: int, reason: str) -> None:
+        async with self._database.transaction() as tx:
+            replica = await store.find_replica(tx, replica_id)
+            if replica is not None and replica.stamp == stamp:
+                await _end(tx, replica, ReplicaState.FAILED, reason)
+
+
+async def _settle(tx: Tx, replica: Replica, run: ObservedRun | None) -> bool:
+    """Judge one unfinished replica by its run; say whether the run must be stopped."""
+    if replica.state == ReplicaState.WANTED or replica.started_at is None:
+        return False
+    if run is None and not (replica.engine_ref and tx.now - replica.started_at > APPEAR_WITHIN):
+        return False
+    if run is None or run.state == EngineState.ENDED:
+        state = ReplicaState.ENDED if replica.state == ReplicaState.DRAINING else ReplicaState.FAILED
+        await _end(tx, replica, state, f"its run ended: {run.reason if run else 'the engine no longer knows it'}")
+        return False
+    if replica.state == ReplicaState.STARTING and run.state == EngineState.WAITING:
+        replica.reason = f"waits in the engine: {run.reason}"
+        return False
+    if replica.state == ReplicaState.STARTING and tx.now - replica.started_at > REGISTER_WITHIN:
+        await _end(tx, replica, ReplicaState.FAILED, "its run did not register in time")
+        return True
+    return replica.draining_at is not None and tx.now - replica.draining_at > DRAIN_WITHIN
+
+
+async def _add_replica(tx: Tx, endpoint: Endpoint) -> None:
+    replica = Replica(
+        id=new_id("replica"),
+        endpoint_id=endpoint.id,
+        revision_id=endpoint.revision_id,
+        state=ReplicaState.WANTED,
+        created_at=tx.now,
+    )
+    store.add(tx, replica)
+    await audit.record(tx, SYSTEM, "replica.planned", replica.id, endpoint=endpoint.name)
+
+
+async def _drain(tx: Tx, replica: Replica) -> None:
+    """Let a registered replica finish; one that never served just ends."""
+    if replica.state in (ReplicaState.WANTED, ReplicaState.STARTING):
+        await _end(tx, replica, ReplicaState.ENDED, "no longer needed")
+        return
+    _move(tx, replica, ReplicaState.DRAINING)
+    replica.draining_at = tx.now
+    await audit.record(tx, SYSTEM, "replica.draining", replica.id)
+
+
+async def _end(tx: Tx, replica: Replica, state: ReplicaState, reason: str) -> None:
+    _move(tx, replica, state)
+    replica.ended_at, replica.reason, replica.nonce = tx.now, reason[:2000], ""
+    await allocation.end_lease(tx, SYSTEM, owner=replica.id, reason=reason[:200])
+    await audit.record(tx, SYSTEM, f"replica.{state}", replica.id, node=replica.node, reason=replica.reason)
+
+
+def _move(tx: Tx, replica: Replica, state: ReplicaState) -> None:
+    log.info("replica.moved", replica=replica.id, before=replica.state, after=state.value, at=tx.now.isoformat())
+    replica.state = state
+    replica.stamp += 1
+
+
+async def _nodes_to_avoid(tx: Tx, endpoint_id: str) -> tuple[str, ...]:
+    """Return nodes that are silent, and those that lost a replica of this endpoint within a minute."""
+    silent = {node.name for node in await fleet.view_fleet(tx) if node.gpus and node.state == NodeState.SILENT}
+    replicas = await store.list_replicas(tx, endpoint_id, rules.AVOID_FOR)
+    return tuple(sorted(silent | {r.node for r in replicas if r.state == ReplicaState.LOST and r.node}))

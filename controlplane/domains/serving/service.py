@@ -1,0 +1,221 @@
+"""Models, endpoints and their replicas, as operators and runners see them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from hmac import compare_digest
+
+from controlplane.contracts.admin import EndpointConfig, ModelManifest
+from controlplane.contracts.runs import RegisterRun, RenewedRun, RenewRun, RunPhase
+from controlplane.domains.allocation import service as allocation
+from controlplane.domains.allocation.types import Ask
+from controlplane.domains.audit import service as audit
+from controlplane.domains.audit.types import Actor, Role
+from controlplane.domains.policy import service as policy
+from controlplane.domains.serving import rules, store
+from controlplane.domains.serving.tables import Endpoint, Model, PublishedSnapshot, Replica, Revision
+from controlplane.domains.serving.types import LIVE, OVER, REGISTERED, ReplicaState
+from controlplane.kit.canonical import sha256_hex
+from controlplane.kit.crypto import new_token
+from controlplane.kit.errors import BadInput, Conflict, NotFound, Unauthenticated
+from controlplane.kit.ids import new_id
+from controlplane.kit.paging import Page
+from controlplane.kit.tx import Tx
+
+RECENT = timedelta(hours=1)
+BEAT_GAP = timedelta(seconds=3)
+
+
+@dataclass(frozen=True)
+class EndpointView:
+    """An endpoint with its current revision and the replicas of the last hour."""
+
+    endpoint: Endpoint
+    revision: Revision
+    replicas: tuple[Replica, ...]
+
+
+async def register_model(tx: Tx, actor: Actor, *, manifest: ModelManifest) -> Model:
+    """Make weights of the bundle known. The same manifest again changes nothing; other weights need another name."""
+    await policy.require(tx, actor, "model.register", manifest.name)
+    known = await store.find_model(tx, manifest.name)
+    if known is not None:
+        if known.sha256 == manifest.sha256:
+            return known
+        raise Conflict(f"model {manifest.name} has other weights", remedy="register the new weights under a new name")
+    model = Model(**manifest.model_dump(), registered_at=tx.now)
+    store.add(tx, model)
+    await audit.record(tx, actor, "model.registered", manifest.name, sha256=manifest.sha256)
+    return model
+
+
+async def list_models(tx: Tx, actor: Actor, *, page: Page) -> Sequence[Model]:
+    await policy.require(tx, actor, "model.read", "site")
+    return await store.list_models(tx, page)
+
+
+async def create_endpoint(
+    tx: Tx, actor: Actor, *, name: str, zone: str, replicas: int, config: EndpointConfig
+) -> EndpointView:
+    """Make an endpoint and its first revision. Raises NotFound for the model, Refused when it can never fit."""
+    await policy.require(tx, actor, "endpoint.create", name)
+    if await store.find_endpoint(tx, name) is not None:
+        raise Conflict(f"endpoint {name} exists", remedy=f"redoubt endpoint revise {name} …, or choose another name")
+    endpoint = Endpoint(id=new_id("endpoint"), name=name, zone=zone, replicas=replicas, revision_id="", created_at=tx.now)
+    revision = await _make_revision(tx, endpoint, number=1, config=config)
+    endpoint.revision_id = revision.id
+    store.add(tx, endpoint)
+    await tx.session.flush()
+    store.add(tx, revision)
+    await audit.record(tx, actor, "endpoint.created", endpoint.id, name=name, revision=revision.id, replicas=replicas)
+    return EndpointView(endpoint, revision, ())
+
+
+async def revise_endpoint(
+    tx: Tx, actor: Actor, *, name: str, replicas: int | None, config: EndpointConfig | None
+) -> EndpointView:
+    """Change the number of replicas, or roll out a new revision; what serves goes on until the new one is ready."""
+    endpoint = await _find(tx, name)
+    await policy.require(tx, actor, "endpoint.revise", name)
+    if replicas is not None:
+        endpoint.replicas = replicas
+    if config is not None:
+        number = await store.next_revision_number(tx, endpoint.id)
+        revision = await _make_revision(tx, endpoint, number=number, config=config)
+        store.add(tx, revision)
+        endpoint.revision_id = revision.id
+    await audit.record(tx, actor, "endpoint.revised", endpoint.id, revision=endpoint.revision_id, replicas=endpoint.replicas)
+    return await _view(tx, endpoint)
+
+
+async def delete_endpoint(tx: Tx, actor: Actor, *, name: str) -> Endpoint:
+    """End an endpoint; its replicas finish what runs."""
+    endpoint = await _find(tx, name)
+    await policy.require(tx, actor, "endpoint.delete", name)
+    endpoint.deleted_at = tx.now
+    endpoint.replicas = 0
+    await audit.record(tx, actor, "endpoint.deleted", endpoint.id, name=name)
+    return endpoint
+
+
+async def get_endpoint(tx: Tx, actor: Actor, *, name: str) -> EndpointView:
+    await policy.require(tx, actor, "endpoint.read", name)
+    return await _view(tx, await _find(tx, name))
+
+
+async def list_endpoints(tx: Tx, actor: Actor, *, page: Page) -> list[EndpointView]:
+    await policy.require(tx, actor, "endpoint.read", "site")
+    return [await _view(tx, endpoint) for endpoint in await store.list_endpoints(tx, page)]
+
+
+async def register_run(tx: Tx, *, ask: RegisterRun, lease_s: float) -> str:
+    """Accept a run once, by its nonce, and return its token. Raises Unauthenticated, or Conflict over its GPUs."""
+    actor = Actor(ask.replica_id, Role.RUN)
+    await policy.require(tx, actor, "replica.register", ask.replica_id)
+    replica = await store.find_replica(tx, ask.replica_id)
+    if replica is None or not replica.nonce or not compare_digest(replica.nonce.encode(), ask.nonce.encode()):
+        raise Unauthenticated("unknown replica, or its nonce is spent", remedy="the run ends; a new one starts by itself")
+    if replica.state != ReplicaState.STARTING:
+        raise Conflict(f"the replica is {replica.state}", remedy="the run ends; a new one starts by itself")
+    if ask.gpu_uuids:
+        await allocation.bind_gpus(tx, owner=replica.id, node=ask.node, gpu_uuids=ask.gpu_uuids)
+    token = new_token("rdr")
+    _move(replica, ReplicaState.LOADING)
+    replica.nonce, replica.run_token_sha256 = "", sha256_hex(token.encode())
+    replica.engine_ref, replica.node, replica.host, replica.port = ask.job_id, ask.node, ask.host, ask.port
+    replica.certificate_pem = ask.certificate_pem
+    replica.lease_expires_at = tx.now + timedelta(seconds=lease_s)
+    await audit.record(tx, actor, "replica.registered", replica.id, node=ask.node, gpus=list(ask.gpu_uuids))
+    return token
+
+
+async def renew_run(tx: Tx, *, replica_id: str, token: str, ask: RenewRun, lease_s: float) -> RenewedRun:
+    """Renew a run's lease and take its phase. A replica that is over is told so and must never serve again."""
+    actor = Actor(replica_id, Role.RUN)
+    await policy.require(tx, actor, "replica.renew", replica_id)
+    replica = await store.find_replica(tx, replica_id)
+    if replica is None or not compare_digest(replica.run_token_sha256, sha256_hex(token.encode())):
+        raise Unauthenticated("unknown replica or token", remedy="the run ends; a new one starts by itself")
+    if replica.state not in REGISTERED:
+        return RenewedRun(keep=False, drain=False)
+    replica.lease_expires_at = tx.now + timedelta(seconds=lease_s)
+    await _take_phase(tx, actor, replica, ask)
+    return RenewedRun(keep=replica.state not in OVER, drain=replica.state == ReplicaState.DRAINING)
+
+
+async def newest_snapshot(tx: Tx, actor: Actor, *, after: int) -> PublishedSnapshot | None:
+    """Return the newest snapshot if it is newer than version `after`."""
+    await policy.require(tx, actor, "snapshot.read", "site")
+    newest = await store.find_newest_snapshot(tx)
+    return newest if newest is not None and newest.version > after else None
+
+
+async def beat(tx: Tx, name: str) -> None:
+    """Say that this process lives."""
+    await store.mark_beat(tx, name, BEAT_GAP)
+
+
+async def _take_phase(tx: Tx, actor: Actor, replica: Replica, ask: RenewRun) -> None:
+    match ask.phase:
+        case RunPhase.READY if replica.state == ReplicaState.LOADING:
+            _move(replica, ReplicaState.READY)
+            replica.ready_at = tx.now
+            await audit.record(tx, actor, "replica.ready", replica.id, node=replica.node)
+        case RunPhase.DRAINING if replica.state in LIVE:
+            _move(replica, ReplicaState.DRAINING)
+            replica.draining_at = tx.now
+            await audit.record(tx, actor, "replica.draining", replica.id, node=replica.node)
+        case RunPhase.FAILED:
+            _move(replica, ReplicaState.FAILED)
+            replica.ended_at, replica.reason = tx.now, ask.detail[:2000]
+            await audit.record(tx, actor, "replica.failed", replica.id, node=replica.node, reason=replica.reason)
+        case _:
+            pass
+
+
+def _move(replica: Replica, state: ReplicaState) -> None:
+    replica.state = state
+    replica.stamp += 1
+
+
+async def _find(tx: Tx, name: str) -> Endpoint:
+    endpoint = await store.find_endpoint(tx, name)
+    if endpoint is None:
+        raise NotFound(f"no endpoint {name}", remedy="redoubt endpoint list")
+    return endpoint
+
+
+async def _view(tx: Tx, endpoint: Endpoint) -> EndpointView:
+    replicas = await store.list_replicas(tx, endpoint.id, RECENT)
+    return EndpointView(endpoint, await store.get_revision(tx, endpoint.revision_id), tuple(replicas))
+
+
+async def _make_revision(tx: Tx, endpoint: Endpoint, *, number: int, config: EndpointConfig) -> Revision:
+    model = await store.find_model(tx, config.model)
+    if model is None:
+        raise NotFound(f"unknown model {config.model}", remedy="redoubt model list", code="unknown_model")
+    context = config.context_tokens or model.context_tokens
+    if context > model.context_tokens:
+        raise BadInput(
+            f"{config.model} has a context of {model.context_tokens} tokens, {context} asked",
+            remedy=f"ask for at most {model.context_tokens}",
+        )
+    memory = 0
+    if config.gpus:
+        memory = rules.memory_per_gpu_bytes(
+            model.weights_bytes, model.kv_bytes_per_token, context, config.parallel, config.gpus
+        )
+        await allocation.require_possible(tx, Ask(config.gpus, config.gpu_type, memory))
+    return Revision(
+        id=new_id("revision"),
+        endpoint_id=endpoint.id,
+        number=number,
+        model=config.model,
+        adapter=config.adapter,
+        gpus=config.gpus,
+        gpu_type=config.gpu_type,
+        gpu_memory_bytes=memory,
+        context_tokens=context,
+        parallel=config.parallel,
+        created_at=tx.now,
+    )

@@ -1,0 +1,40 @@
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class ReplicaState(StrEnum):
+    """wanted -> starting -> loading -> ready -> draining -> ended; failed and lost end it early."""
+
+    WANTED = "wanted"
+    STARTING = "starting"
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    ENDED = "ended"
+    FAILED = "failed"
+    LOST = "lost"
+
+
+LIVE = (ReplicaState.WANTED, ReplicaState.STARTING, ReplicaState.LOADING, ReplicaState.READY)
+OVER = (ReplicaState.ENDED, ReplicaState.FAILED, ReplicaState.LOST)
+REGISTERED = (ReplicaState.LOADING, ReplicaState.READY, ReplicaState.DRAINING)
+
+
+@dataclass(frozen=True)
+class ReplicaFact:
+    """What the planning rule needs of one replica."""
+
+    id: str
+    revision_id: str
+    state: ReplicaState
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True)
+class ReplicaPlan:
+    """What to change for one endpoint: how many replicas to add, and which to drain."""
+
+    add: int
+    drain: tuple[str, ...]
+    wait_reason: str = ""

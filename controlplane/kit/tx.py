@@ -1,0 +1,79 @@
+"""One request, one transaction."""
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any  # connect arguments belong to the driver
+
+from sqlalchemy import MetaData
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+
+from controlplane.kit.clock import Clock
+from controlplane.kit.errors import Unavailable
+
+CONSTRAINT_NAMES = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Table(DeclarativeBase):
+    """Base of every mapped class."""
+
+    metadata = MetaData(naming_convention=CONSTRAINT_NAMES)
+
+
+@dataclass(frozen=True)
+class Tx:
+    """An open transaction and the one time that everything in it happened at."""
+
+    session: AsyncSession
+    now: datetime
+
+
+class Database:
+    """Opens transactions. Nothing else commits."""
+
+    def __init__(self, url: str, clock: Clock, *, tls: ssl.SSLContext | None = None, pool: int = 10) -> None:
+        arguments: dict[str, Any] = {"timeout": 5, "command_timeout": 30}
+        if tls is not None:
+            arguments["ssl"] = tls
+        self._clock = clock
+        self._engine = create_async_engine(url, pool_size=pool, pool_pre_ping=True, connect_args=arguments)
+        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Tx]:
+        """Commit when the block ends well, roll back when it raises; raises Unavailable without a server."""
+        try:
+            async with self._sessions.begin() as session:
+                yield Tx(session, self._clock.now())
+        except (OSError, TimeoutError, OperationalError) as error:
+            raise _unavailable(error) from error
+        except DBAPIError as error:
+            if not error.connection_invalidated and not _is_shutdown(error):
+                raise
+            raise _unavailable(error) from error
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+def _is_shutdown(error: DBAPIError) -> bool:
+    state = str(getattr(error.orig, "sqlstate", ""))
+    return state.startswith(("08", "57P"))
+
+
+def _unavailable(error: BaseException) -> Unavailable:
+    return Unavailable(
+        f"the database does not answer ({type(error).__name__})",
+        remedy="nothing was changed; look at the postgres service on the database node, then try again",
+        code="database_unavailable",
+    )
