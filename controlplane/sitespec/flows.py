@@ -1,0 +1,87 @@
+"""Who talks to whom on which port: the whole allow-list of the boundary, computed from the spec."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from controlplane.sitespec.spec import Node, Site
+
+SSH = (22, 22)
+NTP = (123, 123)
+POSTGRES = (5432, 5432)
+SLURMCTLD = (6817, 6817)
+SLURMD = (6818, 6818)
+ADMIN_API = (8443, 8443)
+MACHINE_API = (8444, 8444)
+DEPOT = (8445, 8445)
+GATEWAY = (9443, 9443)
+RUNNERS = (20000, 20999)
+JOB_STEPS = (60001, 60100)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One allowed direction of connection. `sources` and `destinations` are addresses or networks."""
+
+    name: str
+    protocol: str
+    ports: tuple[int, int]
+    sources: tuple[str, ...]
+    destinations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One flow as one node sees it; `peers` are the other side."""
+
+    name: str
+    protocol: str
+    ports: tuple[int, int]
+    peers: tuple[str, ...]
+
+
+def flows(site: Site) -> tuple[Flow, ...]:
+    """Return every connection that the site needs. What is not here is dropped."""
+    services, every = site.services, _addresses(site.nodes)
+    compute = _addresses(site.compute)
+    controller = (str(site.network.controller),)
+    scheduler, control_plane = (_addresses([site.node(name)]) for name in (services.scheduler, services.control_plane))
+    depot, database, time = (
+        _addresses([site.node(name)]) for name in (services.depot, services.database, services.time)
+    )
+    gateways = _addresses(site.node(name) for name in services.gateways)
+    operators, clients = (tuple(map(str, found)) for found in (site.network.operators, site.network.clients))
+    return (
+        Flow("ssh", "tcp", SSH, controller, every),
+        Flow("depot", "tcp", DEPOT, every, depot),
+        Flow("time", "udp", NTP, every, time),
+        Flow("admin_api", "tcp", ADMIN_API, (*operators, *compute), control_plane),
+        Flow("machine_api", "tcp", MACHINE_API, every, control_plane),
+        Flow("gateway", "tcp", GATEWAY, clients, gateways),
+        Flow("database", "tcp", POSTGRES, control_plane, database),
+        Flow("slurmctld", "tcp", SLURMCTLD, (*compute, *control_plane), scheduler),
+        Flow("slurmd", "tcp", SLURMD, (*scheduler, *compute), compute),
+        Flow("job_steps", "tcp", JOB_STEPS, compute, (*scheduler, *compute)),
+        Flow("runners", "tcp", RUNNERS, gateways, compute),
+    )
+
+
+def inbound(site: Site, node: Node) -> tuple[Rule, ...]:
+    """Return what may be opened towards this node."""
+    return tuple(_rules(flows(site), str(node.address), inbound=True))
+
+
+def outbound(site: Site, node: Node) -> tuple[Rule, ...]:
+    """Return what this node may open."""
+    return tuple(_rules(flows(site), str(node.address), inbound=False))
+
+
+def _rules(every: Iterable[Flow], address: str, *, inbound: bool) -> Iterator[Rule]:
+    for flow in every:
+        here, there = (flow.destinations, flow.sources) if inbound else (flow.sources, flow.destinations)
+        peers = tuple(dict.fromkeys(peer for peer in there if peer != address))
+        if address in here and peers:
+            yield Rule(flow.name, flow.protocol, flow.ports, peers)
+
+
+def _addresses(nodes: Iterable[Node]) -> tuple[str, ...]:
+    return tuple(str(node.address) for node in nodes)

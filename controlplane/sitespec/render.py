@@ -1,0 +1,287 @@
+"""From a site to the inventory that the playbooks read: plain data, the same bytes for the same site."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any  # role inputs are free-form YAML
+
+import yaml
+
+from controlplane.kit.canonical import sha256_hex
+from controlplane.kit.errors import BadInput
+from controlplane.sitespec.flows import ADMIN_API, DEPOT, GATEWAY, MACHINE_API, Rule, inbound, outbound
+from controlplane.sitespec.spec import Node, Site
+
+Inputs = dict[str, Any]
+
+# Given by `redoubt site apply`, because they are paths of the machine that applies.
+APPLY_INPUTS = frozenset({"depot_bundle_archive", "practice_assets"})
+SERVE_UID = 2001
+
+
+@dataclass(frozen=True)
+class BundleFacts:
+    """What the inventory takes from a bundle. `models` are manifests as the bundle carries them."""
+
+    digest: str
+    apt_key: str
+    models: tuple[Inputs, ...]
+
+
+def render(site: Site, bundle: BundleFacts, *, source: str) -> dict[str, str]:
+    """Return the text of every file of the rendered inventory by its path; `source` is the text of site.yml."""
+    chosen = _chosen_models(site, bundle)
+    files = {"hosts.yml": _yaml(_hosts(site))}
+    for node in site.nodes:
+        files[f"host_vars/{node.name}.yml"] = _yaml(host_inputs(site, node, bundle, chosen))
+    return {**files, "digest": digest_of(files, source=source)}
+
+
+def digest_of(files: dict[str, str], *, source: str) -> str:
+    """Return the record by which the preflight play sees a stale or edited inventory."""
+    rendered = {path: sha256_hex(text.encode()) for path, text in sorted(files.items())}
+    return json.dumps({"rendered": rendered, "site": sha256_hex(source.encode())}, indent=1, sort_keys=True) + "\n"
+
+
+def host_inputs(site: Site, node: Node, bundle: BundleFacts, models: tuple[Inputs, ...]) -> Inputs:
+    """Return every role input of one node."""
+    inputs: Inputs = {}
+    for part in _parts(site, node, bundle, models):
+        inputs |= part
+    return inputs
+
+
+def roles_of(site: Site, node: Node) -> frozenset[str]:
+    """Return the roles that the playbooks run on a node."""
+    services, name = site.services, node.name
+    placed = {
+        "depot": name == services.depot,
+        "postgres": name == services.database,
+        "slurm": bool(node.gpus) or name == services.scheduler,
+        "gpu_driver": bool(node.gpus),
+        "models": bool(node.gpus),
+        "control_plane": name == services.control_plane,
+        "gateway": name in services.gateways,
+        "practice": site.practice,
+    }
+    everywhere = {"boundary", "site_ca", "node_base", "node_time", "node_agent"}
+    return frozenset(everywhere | {role for role, here in placed.items() if here})
+
+
+def _hosts(site: Site) -> Inputs:
+    groups: dict[str, list[str]] = {}
+    for node in site.nodes:
+        for role in sorted(roles_of(site, node)):
+            groups.setdefault(f"role_{role}", []).append(node.name)
+    children = {group: {"hosts": dict.fromkeys(names, None)} for group, names in sorted(groups.items())}
+    hosts = {node.name: {"ansible_host": str(node.address), "ansible_user": "root"} for node in site.nodes}
+    return {"all": {"children": {"nodes": {"hosts": hosts}, **children}}}
+
+
+def _parts(site: Site, node: Node, bundle: BundleFacts, models: tuple[Inputs, ...]) -> Iterator[Inputs]:
+    roles = roles_of(site, node)
+    yield _boundary(site, node)
+    yield _site_ca(site, node)
+    yield _node_base(site, node, bundle)
+    yield _node_time(site, node)
+    yield {"node_agent_control_plane_address": _address(site, site.services.control_plane)}
+    if "practice" in roles:
+        yield {"practice_gpus": _gpus(node)}
+    if "depot" in roles:
+        yield {"depot_bundle_digest": bundle.digest, "depot_listen_address": str(node.address)}
+    if "postgres" in roles:
+        yield _postgres(site, node)
+    if "slurm" in roles:
+        yield _slurm(site, node)
+    if "gpu_driver" in roles:
+        yield {"gpu_driver_expected": _gpus(node)}
+    if "models" in roles:
+        yield _models(site, models)
+    if "control_plane" in roles:
+        yield _control_plane(site, node, models)
+    if "gateway" in roles:
+        yield _gateway(site, node)
+
+
+def _boundary(site: Site, node: Node) -> Inputs:
+    return {
+        "boundary_ping_range": str(site.network.range),
+        "boundary_inbound": [_rule(rule) for rule in inbound(site, node)],
+        "boundary_outbound": [_rule(rule) for rule in outbound(site, node)],
+    }
+
+
+def _rule(rule: Rule) -> Inputs:
+    low, high = rule.ports
+    ports = str(low) if low == high else f"{low}-{high}"
+    return {"name": rule.name, "protocol": rule.protocol, "ports": ports, "peers": list(rule.peers)}
+
+
+def _site_ca(site: Site, node: Node) -> Inputs:
+    return {
+        "site_ca_site_name": site.name,
+        "site_ca_authority": site.services.authority,
+        "site_ca_certificates": list(_certificates(site, node)),
+    }
+
+
+def _certificates(site: Site, node: Node) -> Iterator[Inputs]:
+    roles = roles_of(site, node)
+    yield _certificate(site, node, "node", "redoubt-agent", common_name=node.name, path=f"node/{node.name}")
+    if "depot" in roles:
+        yield _certificate(site, node, "depot", "root")
+    if "postgres" in roles:
+        yield _certificate(site, node, "postgres", "postgres")
+    if "control_plane" in roles:
+        yield _certificate(site, node, "api", "redoubt")
+        yield _certificate(site, node, "database-client", "redoubt", common_name="redoubt")
+    if "gateway" in roles:
+        yield _certificate(site, node, "gateway", "redoubt-gateway")
+
+
+def _certificate(
+    site: Site, node: Node, name: str, owner: str, *, common_name: str | None = None, path: str | None = None
+) -> Inputs:
+    return {
+        "name": name,
+        "owner": owner,
+        "common_name": common_name or name,
+        "dns": [node.name],
+        "ip": [str(node.address)],
+        "uri": f"redoubt://{site.name}/zone/{node.zone}/{path or f'service/{name}'}",
+    }
+
+
+def _node_base(site: Site, node: Node, bundle: BundleFacts) -> Inputs:
+    return {
+        "node_base_accounts": list(_accounts(site, node)),
+        "node_base_hosts": [{"name": other.name, "address": str(other.address)} for other in site.nodes],
+        "node_base_depot_url": _depot_url(site),
+        "node_base_depot_key": bundle.apt_key,
+        "node_base_features": list(_features(site, node)),
+    }
+
+
+def _accounts(site: Site, node: Node) -> Iterator[Inputs]:
+    roles = roles_of(site, node)
+    yield {"name": "redoubt-agent", "home": "/var/lib/redoubt-agent"}
+    if "slurm" in roles:  # one uid on every Slurm node, or a job would run as somebody else
+        yield {"name": "redoubt-serve", "home": "/var/lib/redoubt-serve", "uid": SERVE_UID}
+    if "control_plane" in roles:
+        yield {"name": "redoubt", "home": "/var/lib/redoubt"}
+    if "gateway" in roles:
+        yield {"name": "redoubt-gateway", "home": "/var/lib/redoubt-gateway"}
+    if "postgres" in roles:  # made before the package, because its key is made before the package
+        yield {"name": "postgres", "home": "/var/lib/postgresql", "shell": "/bin/bash"}
+
+
+def _features(site: Site, node: Node) -> Iterator[str]:
+    roles = roles_of(site, node)
+    yield "agent"
+    if "control_plane" in roles:
+        yield from ("cli", "server")
+    if "gateway" in roles:
+        yield "gateway"
+    if "models" in roles:
+        yield "llama"
+
+
+def _node_time(site: Site, node: Node) -> Inputs:
+    source = site.services.time
+    return {
+        "node_time_role": "source" if node.name == source else "client",
+        "node_time_source": _address(site, source),
+        "node_time_network": str(site.network.range),
+    }
+
+
+def _postgres(site: Site, node: Node) -> Inputs:
+    return {
+        "postgres_listen_address": str(node.address),
+        "postgres_client_addresses": [_address(site, site.services.control_plane)],
+    }
+
+
+def _slurm(site: Site, node: Node) -> Inputs:
+    scheduler = site.services.scheduler
+    inputs: Inputs = {
+        "slurm_role": "controller" if node.name == scheduler else "compute",
+        "slurm_controller_name": scheduler,
+        "slurm_controller_address": _address(site, scheduler),
+        "slurm_nodes": [_slurm_node(other) for other in site.compute],
+    }
+    if site.practice:  # the host kernel keeps cpuset and memory to itself, and nodes claim more than there is
+        inputs |= {"slurm_constraints": ["devices"], "slurm_slurmd_parameters": ["config_overrides"]}
+    return inputs
+
+
+def _slurm_node(node: Node) -> Inputs:
+    return {
+        "name": node.name,
+        "address": str(node.address),
+        "cpus": node.cpus,
+        "memory_mb": node.memory_mb,
+        "gpus": _gpus(node),
+    }
+
+
+def _models(site: Site, models: tuple[Inputs, ...]) -> Inputs:
+    fields = ("name", "file", "sha256", "size_bytes")
+    return {
+        "models_depot_url": f"{_depot_url(site)}/models",
+        "models_files": [{field: model[field] for field in fields} for model in models],
+    }
+
+
+def _control_plane(site: Site, node: Node, models: tuple[Inputs, ...]) -> Inputs:
+    return {
+        "control_plane_site_name": site.name,
+        "control_plane_listen_address": str(node.address),
+        "control_plane_database_address": _address(site, site.services.database),
+        "control_plane_nodes": [
+            {"name": other.name, "address": str(other.address), "zone": other.zone, "gpus": _gpus(other)}
+            for other in site.nodes
+        ],
+        "control_plane_models": list(models),
+        "control_plane_admin_port": ADMIN_API[0],
+        "control_plane_machine_port": MACHINE_API[0],
+    }
+
+
+def _gateway(site: Site, node: Node) -> Inputs:
+    control_plane = site.services.control_plane
+    return {
+        "gateway_listen_address": str(node.address),
+        "gateway_control_plane_name": control_plane,
+        "gateway_control_plane_address": _address(site, control_plane),
+        "gateway_port": GATEWAY[0],
+        "gateway_machine_port": MACHINE_API[0],
+    }
+
+
+def _chosen_models(site: Site, bundle: BundleFacts) -> tuple[Inputs, ...]:
+    carried = {str(model["name"]): model for model in bundle.models}
+    for name in site.models:
+        if name not in carried:
+            near = get_close_matches(name, carried, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it carries: {', '.join(sorted(carried)) or 'none'}"
+            raise BadInput(f"the bundle carries no model {name}", remedy=f"correct `models` in site.yml; {hint}")
+    return tuple(carried[name] for name in site.models)
+
+
+def _gpus(node: Node) -> list[Inputs]:
+    return [{"type": gpus.type, "count": gpus.count} for gpus in node.gpus]
+
+
+def _address(site: Site, name: str) -> str:
+    return str(site.node(name).address)
+
+
+def _depot_url(site: Site) -> str:
+    return f"https://{site.services.depot}:{DEPOT[0]}"
+
+
+def _yaml(value: Inputs) -> str:
+    text: str = yaml.safe_dump(value, sort_keys=True, default_flow_style=False, width=120, allow_unicode=True)
+    return f"---\n# Made by `redoubt site render` from site.yml: edit that, not this.\n{text}"

@@ -1,0 +1,183 @@
+"""The typed site: what a person writes in `site.yml`, and every reason to refuse it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
+from typing import Annotated, Any, Self  # Any: a JSON Schema has no narrower type
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+GpuType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,15}$")]
+ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+
+
+class Part(BaseModel):
+    """Unknown keys are refused and values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Network(Part):
+    """The one network inside the boundary, and who may come in from the engineers' side of it."""
+
+    range: IPv4Network = Field(description="Network of the site, such as 10.77.0.0/24.")
+    controller: IPv4Address = Field(description="Address that the playbooks come from; the only one that may use SSH.")
+    operators: tuple[IPv4Network, ...] = Field(default=(), description="Networks that may use the admin API.")
+    clients: tuple[IPv4Network, ...] = Field(default=(), description="Networks that may use the gateway.")
+
+
+class Zone(Part):
+    """A part of the site with one jurisdiction and clearance."""
+
+    name: Name
+    jurisdiction: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] = Field(description="ISO 3166 code.")
+    clearance: Name = Field(description="The site's own word for how sensitive data in this zone may be.")
+
+
+class Services(Part):
+    """Which node carries what. Compute nodes need no entry: a node with GPUs is one."""
+
+    depot: Name = Field(description="Serves the bundle inside the site.")
+    authority: Name = Field(description="Holds the site's certificate authority.")
+    time: Name = Field(description="The one time source.")
+    scheduler: Name = Field(description="Slurm controller, accounting and REST.")
+    control_plane: Name = Field(description="API and reconciler.")
+    database: Name = Field(description="PostgreSQL.")
+    gateways: tuple[Name, ...] = Field(min_length=1, description="OpenAI-compatible gateways.")
+
+    def placed(self) -> Iterator[tuple[str, str]]:
+        """Yield (service, node) for every placement."""
+        for service in type(self).model_fields:
+            value = getattr(self, service)
+            yield from ((service, node) for node in ([value] if isinstance(value, str) else value))
+
+
+class Gpus(Part):
+    """GPUs of one type in one node."""
+
+    type: GpuType = Field(description="Lower-case word of the product name, such as h100.")
+    count: int = Field(ge=1, le=64)
+
+
+class Node(Part):
+    """A machine."""
+
+    name: Name
+    address: IPv4Address
+    zone: Name
+    gpus: tuple[Gpus, ...] = ()
+    cpus: int | None = Field(default=None, ge=1, le=4096, description="CPUs offered to jobs; needed with gpus.")
+    memory_mb: int | None = Field(default=None, ge=256, description="Memory offered to jobs, MiB; needed with gpus.")
+
+
+class Site(Part):
+    """One air-gapped installation."""
+
+    name: Name
+    practice: bool = Field(default=False, description="True for simulated nodes: adds what only they need.")
+    network: Network
+    zones: tuple[Zone, ...] = Field(min_length=1)
+    services: Services
+    models: tuple[ModelName, ...] = Field(default=(), description="Models of the bundle that GPU nodes keep.")
+    nodes: tuple[Node, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        problems = tuple(contradictions(self))
+        if problems:
+            raise Contradictions(problems)
+        return self
+
+    def node(self, name: str) -> Node:
+        """Return the node of that name, which the site is known to have."""
+        return next(node for node in self.nodes if node.name == name)
+
+    @property
+    def compute(self) -> tuple[Node, ...]:
+        """Nodes that offer GPUs to jobs."""
+        return tuple(node for node in self.nodes if node.gpus)
+
+
+class Contradictions(ValueError):
+    """Facts of the spec that exclude each other: (where, cause, remedy) each."""
+
+    def __init__(self, problems: tuple[tuple[tuple[str | int, ...], str, str], ...]) -> None:
+        super().__init__("; ".join(cause for _, cause, _ in problems))
+        self.problems = problems
+
+
+def contradictions(site: Site) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    """Yield (where, cause, remedy) for every pair of facts that exclude each other."""
+    yield from _repeated(site)
+    yield from _unknown_names(site)
+    yield from _wrong_addresses(site)
+    yield from _incomplete_compute(site)
+
+
+def _repeated(site: Site) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    for part, field in (("nodes", "name"), ("nodes", "address"), ("zones", "name")):
+        values = [str(getattr(entry, field)) for entry in getattr(site, part)]
+        for index, value in enumerate(values):
+            if values.index(value) != index:
+                first = values.index(value)
+                owner = getattr(getattr(site, part)[first], "name", value)
+                yield (part, index, field), f"{field} {value} is already taken by {owner}", f"give it another {field}"
+    for index, node in enumerate(site.nodes):
+        for gpu_type, count in Counter(gpus.type for gpus in node.gpus).items():
+            if count > 1:
+                yield (
+                    ("nodes", index, "gpus"),
+                    f"{gpu_type} is declared {count} times",
+                    "add the counts up in one entry",
+                )
+
+
+def _unknown_names(site: Site) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    nodes, zones = {node.name for node in site.nodes}, {zone.name for zone in site.zones}
+    for service, node in site.services.placed():
+        if node not in nodes:
+            yield ("services", service), f"no node is called {node}", f"name one of: {', '.join(sorted(nodes))}"
+    for index, entry in enumerate(site.nodes):
+        if entry.zone not in zones:
+            remedy = f"name one of: {', '.join(sorted(zones))}, or declare it under zones"
+            yield ("nodes", index, "zone"), f"no zone is called {entry.zone}", remedy
+
+
+def _wrong_addresses(site: Site) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    network = site.network.range
+    if site.network.controller not in network:
+        cause = f"the controller {site.network.controller} is outside {network}"
+        yield ("network", "controller"), cause, f"give it an address of {network}, or widen network.range"
+    for index, node in enumerate(site.nodes):
+        where = ("nodes", index, "address")
+        if node.address not in network:
+            yield (
+                where,
+                f"{node.address} is outside {network}",
+                f"choose an address of {network}, or widen network.range",
+            )
+        elif node.address in (network.network_address, network.broadcast_address):
+            yield where, f"{node.address} is not an address for a machine", "choose one between first and last"
+        elif node.address == site.network.controller:
+            yield where, f"{node.address} is the controller's address", "give the node an address of its own"
+
+
+def _incomplete_compute(site: Site) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    if not site.compute:
+        yield (
+            ("nodes",),
+            "no node declares gpus, so nothing can serve",
+            "add `gpus: [{type: h100, count: 4}]` to a node",
+        )
+    for index, node in enumerate(site.nodes):
+        missing = [field for field in ("cpus", "memory_mb") if getattr(node, field) is None]
+        if node.gpus and missing:
+            where = ("nodes", index, "gpus")
+            yield where, f"a node with gpus needs {' and '.join(missing)}", f"add {' and '.join(missing)}"
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of `site.yml`, for editors."""
+    schema = Site.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
