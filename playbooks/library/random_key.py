@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import secrets
 from pathlib import Path
@@ -11,9 +10,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: random_key
-short_description: A file of random bytes, made once
+short_description: A file with a random secret, made once
 description:
-  - Creates the file with fresh random bytes if it does not exist, and sets owner and mode.
+  - Creates the file with a fresh secret in printable characters if it does not exist, and sets owner and mode.
   - Returns the content, so use it with no_log.
 options:
   path:
@@ -42,15 +41,15 @@ def create(path: Path, size_bytes: int) -> None:
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as out:
-        out.write(secrets.token_bytes(size_bytes))
+    with os.fdopen(handle, "w") as out:
+        out.write(secrets.token_urlsafe(size_bytes))
         out.flush()
         os.fsync(out.fileno())
     fresh.rename(path)
 
 
 def main() -> None:
-    """Create what is missing and answer with the content, base64 encoded."""
+    """Create what is missing and answer with the content."""
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
@@ -66,7 +65,7 @@ def main() -> None:
     if missing:
         create(path, module.params["size_bytes"])
     changed = module.set_fs_attributes_if_different(module.load_file_common_arguments(module.params), missing)
-    module.exit_json(changed=changed, content=base64.b64encode(path.read_bytes()).decode())
+    module.exit_json(changed=changed, content=path.read_text())
 
 
 if __name__ == "__main__":
