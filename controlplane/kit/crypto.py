@@ -3,7 +3,7 @@
 import secrets
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
 )
+
+from controlplane.kit.clock import SystemClock
 
 
 def new_token(prefix: str) -> str:
@@ -72,11 +74,11 @@ class SelfSigned:
     certificate_pem: bytes
 
 
-def self_signed(common_name: str, *, now: datetime | None = None, days: int = 30) -> SelfSigned:
+def self_signed(common_name: str, *, days: int = 30) -> SelfSigned:
     """Make an ECDSA P-256 certificate that is its own trust anchor."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
-    start = (now or datetime.now(UTC)) - timedelta(hours=1)
+    start = SystemClock().now() - timedelta(hours=1)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)

@@ -9,7 +9,7 @@ from typing import Any  # connect arguments belong to the driver
 
 from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
 from controlplane.kit.clock import Clock
@@ -60,6 +60,15 @@ class Database:
         except DBAPIError as error:
             if not error.connection_invalidated and not _is_shutdown(error):
                 raise
+            raise _unavailable(error) from error
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection]:
+        """Open a bare connection, for migrations; raises Unavailable without a server."""
+        try:
+            async with self._engine.connect() as connection:
+                yield connection
+        except (OSError, TimeoutError, OperationalError) as error:
             raise _unavailable(error) from error
 
     async def close(self) -> None:

@@ -47,7 +47,10 @@ async def require_possible(tx: Tx, ask: Ask) -> None:
     refusal = rules.could_ever_fit(ask, await free_gpus(tx), totals)
     if refusal is not None:
         raise Refused(
-            f"{ask.count} x {ask.type or 'any GPU'} cannot fit", remedy=refusal.remedy, code="no_fit", reasons=refusal.reasons
+            f"{ask.count} x {ask.type or 'any GPU'} cannot fit",
+            remedy=refusal.remedy,
+            code="no_fit",
+            reasons=refusal.reasons,
         )
 
 
@@ -55,7 +58,9 @@ async def bind_gpus(tx: Tx, *, owner: str, node: str, gpu_uuids: Sequence[str]) 
     """Write which GPUs the engine gave. Raises Conflict when one is in another live lease, or too few came."""
     lease = await store.find_live_lease(tx, owner)
     if lease is None or len(gpu_uuids) != lease.count:
-        raise Conflict(f"{owner} holds no lease of {len(gpu_uuids)} GPUs", remedy="the run ends; a new one starts by itself")
+        raise Conflict(
+            f"{owner} holds no lease of {len(gpu_uuids)} GPUs", remedy="the run ends; a new one starts by itself"
+        )
     taken = {gpu.gpu_uuid for gpu in await store.list_live_gpus(tx)}.intersection(gpu_uuids)
     if taken:
         raise Conflict(f"leased already: {', '.join(sorted(taken))}", remedy="the run ends; a new one starts by itself")

@@ -66,7 +66,9 @@ async def mark_gpus(tx: Tx, node: str, report: NodeReport) -> None:
     lost = {gpu.index for gpu in report.lost_gpus}
     gone = (GpuObservation.node == node) & GpuObservation.uuid.not_in(present)
     await tx.session.execute(update(GpuObservation).where(gone).values(state=GpuState.MISSING))
-    await tx.session.execute(update(GpuObservation).where(gone, GpuObservation.position.in_(lost)).values(state=GpuState.LOST))
+    await tx.session.execute(
+        update(GpuObservation).where(gone, GpuObservation.position.in_(lost)).values(state=GpuState.LOST)
+    )
     for gpu in report.gpus:
         values = {
             "uuid": gpu.uuid,

@@ -42,7 +42,7 @@ async def create_enrolment_code(tx: Tx, actor: Actor) -> str:
 
 
 async def enrol(tx: Tx, actor: Actor, *, code: str, name: str) -> NewKey:
-    """Spend an enrolment code and return the administrator's key. Raises Unauthenticated for any code but a live one."""
+    """Spend an enrolment code for the first administrator's key. Raises Unauthenticated for all but a live one."""
     await policy.require(tx, actor, "principal.enrol", name)
     if not await store.mark_code_used(tx, sha256_hex(code.encode())):
         raise Unauthenticated(
@@ -59,7 +59,11 @@ async def enrol(tx: Tx, actor: Actor, *, code: str, name: str) -> NewKey:
 async def authenticate(tx: Tx, secret: str) -> Actor:
     """Return whose admin key this is; raises Unauthenticated, the same for every cause."""
     found = await store.find_key_by_digest(tx, sha256_hex(secret.encode()))
-    if found is None or found[0].kind != KeyKind.ADMIN or not rules.is_live(tx.now, found[0].expires_at, found[0].revoked_at):
+    if (
+        found is None
+        or found[0].kind != KeyKind.ADMIN
+        or not rules.is_live(tx.now, found[0].expires_at, found[0].revoked_at)
+    ):
         raise Unauthenticated(
             "the key is unknown, revoked or expired", remedy="send `Authorization: Bearer rda_…` with a live admin key"
         )

@@ -30,7 +30,9 @@ async def mark_codes_expired(tx: Tx) -> None:
 
 
 async def find_key_by_digest(tx: Tx, sha256: str) -> tuple[ApiKey, Principal] | None:
-    query = select(ApiKey, Principal).join(Principal, Principal.id == ApiKey.principal_id).where(ApiKey.sha256 == sha256)
+    query = (
+        select(ApiKey, Principal).join(Principal, Principal.id == ApiKey.principal_id).where(ApiKey.sha256 == sha256)
+    )
     row = (await tx.session.execute(query)).one_or_none()
     return None if row is None else (row[0], row[1])
 

@@ -104,11 +104,8 @@ class ServingLoops:
         runs = await self._engine.observe()
         async with self._database.transaction() as tx:
             unfinished = {replica.id: replica for replica in await store.list_unfinished(tx)}
-            stops = [name for name, run in runs.items() if name not in unfinished and run.state != EngineState.ENDED]
-            for replica in unfinished.values():
-                if await _settle(tx, replica, runs.get(replica.id)) and replica.id in runs:
-                    stops.append(replica.id)
-        for name in stops:
+            overdue = [id_ for id_, replica in unfinished.items() if await _settle(tx, replica, runs.get(id_))]
+        for name in [*_orphans(runs, set(unfinished)), *overdue]:
             await self._engine.stop(name, grace_s=STOP_GRACE_S)
 
     async def _plan_endpoint(self, tx: Tx, endpoint: Endpoint) -> None:
@@ -126,7 +123,9 @@ class ServingLoops:
     async def _load_starts(self) -> list[Start]:
         """Return what may start now. A replica without room stays wanted, with the reasons."""
         async with self._database.transaction() as tx:
-            wanted = [r for r in await store.list_unfinished(tx) if r.state in (ReplicaState.WANTED, ReplicaState.STARTING)]
+            wanted = [
+                r for r in await store.list_unfinished(tx) if r.state in (ReplicaState.WANTED, ReplicaState.STARTING)
+            ]
             revisions = await store.get_revisions(tx, {r.revision_id for r in wanted})
             starts = []
             for replica in wanted:
@@ -200,6 +199,15 @@ class ServingLoops:
             replica = await store.find_replica(tx, replica_id)
             if replica is not None and replica.stamp == stamp:
                 await _end(tx, replica, ReplicaState.FAILED, reason)
+
+
+def _orphans(runs: dict[str, ObservedRun], unfinished: set[str]) -> list[str]:
+    """Return our runs that no replica needs; what is not named like a replica is somebody else's."""
+    return [
+        name
+        for name, run in runs.items()
+        if name.startswith("replica_") and name not in unfinished and run.state != EngineState.ENDED
+    ]
 
 
 async def _settle(tx: Tx, replica: Replica, run: ObservedRun | None) -> bool:

@@ -14,7 +14,7 @@ AVOID_FOR = timedelta(seconds=60)
 def memory_per_gpu_bytes(
     weights_bytes: int, kv_bytes_per_token: int, context_tokens: int, parallel: int, gpus: int
 ) -> int:
-    """Return what each of `gpus` must hold: weights and KV cache split evenly, and a fixed overhead (serving.md 3.2)."""
+    """Return the bytes each of `gpus` must hold: weights and KV cache split evenly, plus a fixed overhead."""
     split = weights_bytes + kv_bytes_per_token * context_tokens * parallel
     return -(-split // gpus) + OVERHEAD_BYTES
 
@@ -29,7 +29,9 @@ def plan_replicas(desired: int, revision_id: str, replicas: list[ReplicaFact], n
     missing = max(0, desired - len(current))
     hold = _hold(replicas, revision_id, now) if missing else timedelta(0)
     if hold > timedelta(0):
-        return ReplicaPlan(0, tuple(r.id for r in drain), f"failed lately; next try in {int(hold.total_seconds()) + 1} s")
+        return ReplicaPlan(
+            0, tuple(r.id for r in drain), f"failed lately; next try in {int(hold.total_seconds()) + 1} s"
+        )
     return ReplicaPlan(missing, tuple(r.id for r in drain))
 
 
@@ -38,9 +40,12 @@ def _hold(replicas: list[ReplicaFact], revision_id: str, now: datetime) -> timed
     ends = [
         r.ended_at
         for r in replicas
-        if r.state == ReplicaState.FAILED and r.revision_id == revision_id and r.ended_at and now - r.ended_at < FAILURE_MEMORY
+        if r.state == ReplicaState.FAILED
+        and r.revision_id == revision_id
+        and r.ended_at
+        and now - r.ended_at < FAILURE_MEMORY
     ]
     if not ends:
         return timedelta(0)
-    pause = min(FIRST_HOLD * 2 ** (len(ends) - 1), LONGEST_HOLD)
+    pause = min(FIRST_HOLD * (1 << min(len(ends) - 1, 16)), LONGEST_HOLD)
     return max(timedelta(0), max(ends) + pause - now)

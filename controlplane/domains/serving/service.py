@@ -5,18 +5,22 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hmac import compare_digest
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from controlplane.contracts.admin import EndpointConfig, ModelManifest
 from controlplane.contracts.runs import RegisterRun, RenewedRun, RenewRun, RunPhase
+from controlplane.contracts.snapshot import Snapshot, SnapshotEndpoint, SnapshotKey, SnapshotReplica
 from controlplane.domains.allocation import service as allocation
 from controlplane.domains.allocation.types import Ask
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import Actor, Role
+from controlplane.domains.identity import service as identity
 from controlplane.domains.policy import service as policy
 from controlplane.domains.serving import rules, store
 from controlplane.domains.serving.tables import Endpoint, Model, PublishedSnapshot, Replica, Revision
 from controlplane.domains.serving.types import LIVE, OVER, REGISTERED, ReplicaState
-from controlplane.kit.canonical import sha256_hex
-from controlplane.kit.crypto import new_token
+from controlplane.kit.canonical import canonical_json, sha256_hex
+from controlplane.kit.crypto import new_token, sign
 from controlplane.kit.errors import BadInput, Conflict, NotFound, Unauthenticated
 from controlplane.kit.ids import new_id
 from controlplane.kit.paging import Page
@@ -24,6 +28,7 @@ from controlplane.kit.tx import Tx
 
 RECENT = timedelta(hours=1)
 BEAT_GAP = timedelta(seconds=3)
+SNAPSHOTS_KEPT = 1000
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,9 @@ async def create_endpoint(
     await policy.require(tx, actor, "endpoint.create", name)
     if await store.find_endpoint(tx, name) is not None:
         raise Conflict(f"endpoint {name} exists", remedy=f"redoubt endpoint revise {name} …, or choose another name")
-    endpoint = Endpoint(id=new_id("endpoint"), name=name, zone=zone, replicas=replicas, revision_id="", created_at=tx.now)
+    endpoint = Endpoint(
+        id=new_id("endpoint"), name=name, zone=zone, replicas=replicas, revision_id="", created_at=tx.now
+    )
     revision = await _make_revision(tx, endpoint, number=1, config=config)
     endpoint.revision_id = revision.id
     store.add(tx, endpoint)
@@ -84,7 +91,9 @@ async def revise_endpoint(
         revision = await _make_revision(tx, endpoint, number=number, config=config)
         store.add(tx, revision)
         endpoint.revision_id = revision.id
-    await audit.record(tx, actor, "endpoint.revised", endpoint.id, revision=endpoint.revision_id, replicas=endpoint.replicas)
+    await audit.record(
+        tx, actor, "endpoint.revised", endpoint.id, revision=endpoint.revision_id, replicas=endpoint.replicas
+    )
     return await _view(tx, endpoint)
 
 
@@ -114,7 +123,9 @@ async def register_run(tx: Tx, *, ask: RegisterRun, lease_s: float) -> str:
     await policy.require(tx, actor, "replica.register", ask.replica_id)
     replica = await store.find_replica(tx, ask.replica_id)
     if replica is None or not replica.nonce or not compare_digest(replica.nonce.encode(), ask.nonce.encode()):
-        raise Unauthenticated("unknown replica, or its nonce is spent", remedy="the run ends; a new one starts by itself")
+        raise Unauthenticated(
+            "unknown replica, or its nonce is spent", remedy="the run ends; a new one starts by itself"
+        )
     if replica.state != ReplicaState.STARTING:
         raise Conflict(f"the replica is {replica.state}", remedy="the run ends; a new one starts by itself")
     if ask.gpu_uuids:
@@ -150,9 +161,77 @@ async def newest_snapshot(tx: Tx, actor: Actor, *, after: int) -> PublishedSnaps
     return newest if newest is not None and newest.version > after else None
 
 
+async def publish_snapshot(tx: Tx, actor: Actor, *, site: str, key: Ed25519PrivateKey, lifetime: timedelta) -> bool:
+    """Sign what gateways may serve, when it changed or half of the last one's life is over; say whether it was."""
+    await policy.require(tx, actor, "snapshot.publish", site)
+    keys, endpoints = await _snapshot_keys(tx), await _snapshot_endpoints(tx)
+    content = canonical_json(
+        [[k.model_dump(mode="json") for k in keys], [e.model_dump(mode="json") for e in endpoints]]
+    )
+    last = await store.find_newest_snapshot(tx)
+    if last is not None and last.content_sha256 == sha256_hex(content) and tx.now < last.expires_at - lifetime / 2:
+        return False
+    snapshot = Snapshot(
+        site=site,
+        version=last.version + 1 if last else 1,
+        issued_at=tx.now,
+        expires_at=tx.now + lifetime,
+        keys=keys,
+        endpoints=endpoints,
+    )
+    payload = canonical_json(snapshot.model_dump(mode="json"))
+    row = PublishedSnapshot(
+        version=snapshot.version,
+        content_sha256=sha256_hex(content),
+        payload=payload.decode(),
+        signature=sign(key, payload),
+        issued_at=snapshot.issued_at,
+        expires_at=snapshot.expires_at,
+    )
+    store.add(tx, row)
+    await store.delete_snapshots_before(tx, snapshot.version - SNAPSHOTS_KEPT)
+    await audit.record(tx, actor, "snapshot.published", f"snapshot {snapshot.version}", sha256=sha256_hex(payload))
+    return True
+
+
 async def beat(tx: Tx, name: str) -> None:
     """Say that this process lives."""
     await store.mark_beat(tx, name, BEAT_GAP)
+
+
+async def _snapshot_keys(tx: Tx) -> tuple[SnapshotKey, ...]:
+    keys = await identity.list_live_inference_keys(tx)
+    return tuple(
+        SnapshotKey(key_id=k.id, sha256=k.sha256, expires_at=k.expires_at, endpoints=tuple(k.endpoints)) for k in keys
+    )
+
+
+async def _snapshot_endpoints(tx: Tx) -> tuple[SnapshotEndpoint, ...]:
+    endpoints = await store.list_live_endpoints(tx)
+    revisions = await store.get_revisions(tx, {endpoint.revision_id for endpoint in endpoints})
+    serving = await store.list_serving(tx)
+    return tuple(
+        SnapshotEndpoint(
+            name=endpoint.name,
+            endpoint_id=endpoint.id,
+            revision_id=endpoint.revision_id,
+            zone=endpoint.zone,
+            context_tokens=revisions[endpoint.revision_id].context_tokens,
+            created_at=endpoint.created_at,
+            replicas=tuple(_snapshot_replica(r) for r in serving if r.endpoint_id == endpoint.id),
+        )
+        for endpoint in endpoints
+    )
+
+
+def _snapshot_replica(replica: Replica) -> SnapshotReplica:
+    return SnapshotReplica(
+        replica_id=replica.id,
+        host=replica.host,
+        port=replica.port,
+        certificate_pem=replica.certificate_pem,
+        draining=replica.state == ReplicaState.DRAINING,
+    )
 
 
 async def _take_phase(tx: Tx, actor: Actor, replica: Replica, ask: RenewRun) -> None:

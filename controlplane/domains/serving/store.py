@@ -5,7 +5,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from controlplane.domains.serving.tables import Endpoint, Model, ProcessBeat, PublishedSnapshot, Replica, Revision
-from controlplane.domains.serving.types import OVER, REGISTERED
+from controlplane.domains.serving.types import OVER, REGISTERED, ReplicaState
 from controlplane.kit.paging import Page
 from controlplane.kit.tx import Tx
 
@@ -43,6 +43,17 @@ async def list_all_endpoints(tx: Tx) -> Sequence[Endpoint]:
     unfinished = select(Replica.endpoint_id).where(Replica.state.not_in(OVER))
     query = select(Endpoint).where(Endpoint.deleted_at.is_(None) | Endpoint.id.in_(unfinished)).order_by(Endpoint.id)
     return (await tx.session.scalars(query)).all()
+
+
+async def list_live_endpoints(tx: Tx) -> Sequence[Endpoint]:
+    return (
+        await tx.session.scalars(select(Endpoint).where(Endpoint.deleted_at.is_(None)).order_by(Endpoint.name))
+    ).all()
+
+
+async def list_serving(tx: Tx) -> Sequence[Replica]:
+    serving = Replica.state.in_((ReplicaState.READY, ReplicaState.DRAINING))
+    return (await tx.session.scalars(select(Replica).where(serving).order_by(Replica.id))).all()
 
 
 async def get_revision(tx: Tx, revision_id: str) -> Revision:

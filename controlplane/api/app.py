@@ -1,0 +1,48 @@
+"""The API as an ASGI application: one for people and runners, one for machines with certificates."""
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter, FastAPI
+
+from controlplane.api.errors import add_error_handlers
+from controlplane.api.v1 import audit, fleet, health, identity, machines, runs, serving
+from controlplane.kit.tx import Database
+
+PREFIX = "/api/v1"
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the application is given. `gateway_token` is set on the box alone, where one listener serves all."""
+
+    site: str
+    database: Database
+    run_lease_s: float
+    gateway_token: str | None
+
+
+def make_admin_app(given: Surroundings) -> FastAPI:
+    """Admin API and runners' calls; on the box machines' calls too."""
+    routers = [identity.router, fleet.router, serving.router, audit.router, runs.router]
+    if given.gateway_token is not None:
+        routers.append(machines.router)
+    return _make_app(given, "Redoubt admin API", routers)
+
+
+def make_machine_app(given: Surroundings) -> FastAPI:
+    """Agents' and gateways' calls; the listener demands a certificate of the site CA."""
+    return _make_app(given, "Redoubt machine API", [machines.router])
+
+
+def _make_app(given: Surroundings, title: str, routers: list[APIRouter]) -> FastAPI:
+    # no interactive pages: they would fetch their scripts from outside the boundary
+    app = FastAPI(title=title, version="1", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
+    app.state.site = given.site
+    app.state.database = given.database
+    app.state.run_lease_s = given.run_lease_s
+    app.state.gateway_token = given.gateway_token
+    app.include_router(health.router)
+    for router in routers:
+        app.include_router(router, prefix=PREFIX)
+    add_error_handlers(app)
+    return app

@@ -1,0 +1,44 @@
+"""Nodes, GPUs and leases."""
+
+from fastapi import APIRouter
+
+from controlplane.api.v1.paging import Paged, rows
+from controlplane.api.v1.shapes import to_gpu, to_lease, to_node
+from controlplane.contracts import admin
+from controlplane.domains.allocation import service as allocation
+from controlplane.domains.fleet import service as fleet
+from controlplane.domains.fleet.types import DeclaredGpus, DeclaredNode
+from controlplane.web.actor import Person
+from controlplane.web.transaction import Transaction
+
+router = APIRouter(tags=["fleet"])
+
+
+@router.put("/nodes")
+async def declare_nodes(body: admin.DeclareNodes, tx: Transaction, actor: Person) -> admin.Declared:
+    """Make the declared nodes these and no others; the same again changes nothing."""
+    nodes = [
+        DeclaredNode(n.name, n.address, n.zone, n.purposes, tuple(DeclaredGpus(g.type, g.count) for g in n.gpus))
+        for n in body.nodes
+    ]
+    return admin.Declared(changed=await fleet.declare_nodes(tx, actor, nodes=nodes))
+
+
+@router.get("/nodes")
+async def list_nodes(tx: Transaction, actor: Person) -> admin.Rows[admin.Node]:
+    return admin.Rows(items=tuple(to_node(view) for view in await fleet.list_nodes(tx, actor)))
+
+
+@router.get("/nodes/{name}")
+async def get_node(name: str, tx: Transaction, actor: Person) -> admin.Node:
+    return to_node(await fleet.get_node(tx, actor, name=name))
+
+
+@router.get("/gpus")
+async def list_gpus(tx: Transaction, actor: Person) -> admin.Rows[admin.Gpu]:
+    return admin.Rows(items=tuple(to_gpu(row) for row in await fleet.list_gpus(tx, actor)))
+
+
+@router.get("/leases")
+async def list_leases(tx: Transaction, actor: Person, page: Paged) -> admin.Rows[admin.Lease]:
+    return rows(page, await allocation.list_leases(tx, actor, page=page), to_lease, lambda row: row.id)

@@ -1,0 +1,32 @@
+"""What agents and gateways ask, over mutual TLS."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+
+from controlplane.contracts.agent import NodeReport
+from controlplane.contracts.snapshot import SignedSnapshot
+from controlplane.domains.fleet import service as fleet
+from controlplane.domains.serving import service as serving
+from controlplane.web.actor import Gateway, NodePeer
+from controlplane.web.transaction import Transaction
+
+router = APIRouter(tags=["machines"])
+
+
+@router.post("/agent/reports", status_code=204)
+async def report(body: NodeReport, peer: NodePeer, tx: Transaction) -> None:
+    """Take a node's newest reading; the node is who its certificate says."""
+    actor, certificate = peer
+    await fleet.record_report(tx, actor, zone=certificate.zone, report=body)
+
+
+@router.get("/gateway/snapshot", response_model=SignedSnapshot, responses={204: {"description": "nothing newer"}})
+async def snapshot(actor: Gateway, tx: Transaction, after: Annotated[int, Query(ge=0)] = 0) -> Response:
+    """Return the newest signed snapshot, or 204 when version `after` is the newest."""
+    newest = await serving.newest_snapshot(tx, actor, after=after)
+    if newest is None:
+        return Response(status_code=204)
+    signed = SignedSnapshot(payload=newest.payload, signature=newest.signature)
+    return Response(signed.model_dump_json(), media_type="application/json")

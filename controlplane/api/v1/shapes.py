@@ -1,0 +1,118 @@
+"""Rows to contracts."""
+
+from controlplane.contracts import admin
+from controlplane.domains.allocation.tables import Lease
+from controlplane.domains.audit.tables import AuditEvent
+from controlplane.domains.fleet.tables import GpuObservation
+from controlplane.domains.fleet.types import NodeView, SeenGpu
+from controlplane.domains.identity.tables import ApiKey
+from controlplane.domains.serving.service import EndpointView
+from controlplane.domains.serving.tables import Model, Replica, Revision
+from controlplane.domains.serving.types import ReplicaState
+
+
+def to_key(row: ApiKey) -> admin.Key:
+    return admin.Key(
+        id=row.id,
+        kind=row.kind,
+        name=row.name,
+        endpoints=tuple(row.endpoints),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+    )
+
+
+def to_gpu(row: GpuObservation | SeenGpu) -> admin.Gpu:
+    return admin.Gpu(
+        uuid=row.uuid, node=row.node, name=row.name, memory_total_bytes=row.memory_total_bytes, state=str(row.state)
+    )
+
+
+def to_node(view: NodeView) -> admin.Node:
+    return admin.Node(
+        name=view.name,
+        zone=view.zone,
+        address=view.address,
+        state=view.state,
+        reasons=view.reasons,
+        last_report_at=view.last_report_at,
+        gpus=tuple(to_gpu(gpu) for gpu in view.gpus),
+    )
+
+
+def to_lease(row: Lease) -> admin.Lease:
+    return admin.Lease(
+        id=row.id,
+        owner=row.owner,
+        count=row.count,
+        gpu_type=row.gpu_type,
+        node=row.node,
+        granted_at=row.granted_at,
+        ended_at=row.ended_at,
+    )
+
+
+def to_model(row: Model) -> admin.Model:
+    return admin.Model(
+        name=row.name,
+        sha256=row.sha256,
+        format=row.format,
+        licence=row.licence,
+        size_bytes=row.size_bytes,
+        context_tokens=row.context_tokens,
+        registered_at=row.registered_at,
+    )
+
+
+def to_endpoint(view: EndpointView) -> admin.Endpoint:
+    return admin.Endpoint(
+        id=view.endpoint.id,
+        name=view.endpoint.name,
+        zone=view.endpoint.zone,
+        replicas_wanted=view.endpoint.replicas,
+        replicas_ready=sum(replica.state == ReplicaState.READY for replica in view.replicas),
+        wait_reason=view.endpoint.wait_reason or "",
+        revision=_to_revision(view.revision),
+        replicas=tuple(_to_replica(replica) for replica in view.replicas),
+        created_at=view.endpoint.created_at,
+    )
+
+
+def to_audit_event(row: AuditEvent) -> admin.AuditEvent:
+    return admin.AuditEvent(
+        seq=row.seq,
+        at=row.at,
+        actor=row.actor,
+        role=row.role,
+        event=row.event,
+        resource=row.resource,
+        details=row.details,
+    )
+
+
+def _to_revision(row: Revision) -> admin.Revision:
+    return admin.Revision(
+        id=row.id,
+        number=row.number,
+        model=row.model,
+        adapter=row.adapter,
+        gpus=row.gpus,
+        gpu_type=row.gpu_type,
+        gpu_memory_bytes=row.gpu_memory_bytes,
+        context_tokens=row.context_tokens,
+        parallel=row.parallel,
+    )
+
+
+def _to_replica(row: Replica) -> admin.Replica:
+    return admin.Replica(
+        id=row.id,
+        revision_id=row.revision_id,
+        state=row.state,
+        node=row.node,
+        reason=row.reason or "",
+        created_at=row.created_at,
+        ready_at=row.ready_at,
+        ended_at=row.ended_at,
+    )

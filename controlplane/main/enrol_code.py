@@ -1,0 +1,23 @@
+"""Print one single-use code that makes the first administrator. For the console of the control-plane node."""
+
+import sys
+
+from controlplane.domains.audit.types import SYSTEM
+from controlplane.domains.identity import service as identity
+from controlplane.main.settings import ApiSettings, read_settings
+from controlplane.main.wiring import config_path, open_database, run_process
+
+
+async def print_code(settings: ApiSettings) -> None:
+    """Raises Conflict, exit code 3, when an administrator exists."""
+    database = open_database(settings.database)
+    try:
+        async with database.transaction() as tx:
+            code = await identity.create_enrolment_code(tx, SYSTEM)
+    finally:
+        await database.close()
+    sys.stdout.write(f"{code}\n")
+
+
+if __name__ == "__main__":
+    run_process("enrol_code", print_code(read_settings(ApiSettings, config_path("enrol_code"))))

@@ -1,0 +1,21 @@
+"""Bring the database to this version's tables; prints what it did, so that a play can tell a change from none."""
+
+import sys
+
+from controlplane.main.settings import ApiSettings, read_settings
+from controlplane.main.wiring import config_path, open_database, run_process
+from controlplane.migrations.upgrade import upgrade
+
+
+async def migrate(settings: ApiSettings) -> None:
+    database = open_database(settings.database)
+    try:
+        async with database.connection() as connection:
+            before, after = await connection.run_sync(upgrade)
+    finally:
+        await database.close()
+    sys.stdout.write("unchanged\n" if before == after else f"changed: {before or 'nothing'} -> {after}\n")
+
+
+if __name__ == "__main__":
+    run_process("migrate", migrate(read_settings(ApiSettings, config_path("migrate"))))

@@ -1,0 +1,82 @@
+"""The reconciler process: convergence loops and the gateway's snapshot."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from controlplane.domains.audit.types import SYSTEM
+from controlplane.domains.serving import service as serving
+from controlplane.domains.serving.loops import RunPlace, ServingLoops
+from controlplane.engines.port import Engine
+from controlplane.engines.process import ProcessEngine
+from controlplane.engines.slurm.engine import SlurmEngine
+from controlplane.kit.crypto import load_signing_key
+from controlplane.kit.loop import run_every
+from controlplane.kit.tx import Database
+from controlplane.main.settings import (
+    ProcessEngineSettings,
+    ReconcilerSettings,
+    SlurmEngineSettings,
+    read_settings,
+)
+from controlplane.main.wiring import config_path, open_database, run_process
+
+PUBLISH_S = 0.3
+
+
+async def reconcile(settings: ReconcilerSettings) -> None:
+    """Converge until cancelled."""
+    database = open_database(settings.database)
+    loops = ServingLoops(database, make_engine(settings), _place(settings))
+    try:
+        await asyncio.gather(
+            run_every("converge", settings.period_s, loops.converge),
+            run_every("publish", PUBLISH_S, _publisher(database, settings)),
+        )
+    finally:
+        await database.close()
+
+
+def make_engine(settings: ReconcilerSettings) -> Engine:
+    """Return the one engine that the settings name."""
+    match settings.engine:
+        case ProcessEngineSettings():
+            return ProcessEngine(settings.engine.state_dir)
+        case SlurmEngineSettings() as slurm:
+            return SlurmEngine(
+                socket=slurm.socket,
+                token_file=slurm.token_file,
+                user=slurm.user,
+                partition=slurm.partition,
+                account=slurm.account,
+                qos=slurm.qos,
+            )
+
+
+def _place(settings: ReconcilerSettings) -> RunPlace:
+    runner = settings.runner
+    return RunPlace(
+        python=str(settings.python),
+        api_url=runner.api_url,
+        site_ca_pem=runner.site_ca.read_text(),
+        gateway_uri=runner.gateway_uri,
+        models_dir=str(runner.models_dir),
+        first_port=runner.first_port,
+        last_port=runner.last_port,
+        bind_host=runner.bind_host,
+    )
+
+
+def _publisher(database: Database, settings: ReconcilerSettings) -> Callable[[], Awaitable[None]]:
+    key = load_signing_key(settings.snapshot.key)
+    lifetime = timedelta(seconds=settings.snapshot.lifetime_s)
+
+    async def publish() -> None:
+        async with database.transaction() as tx:
+            await serving.publish_snapshot(tx, SYSTEM, site=settings.site, key=key, lifetime=lifetime)
+
+    return publish
+
+
+if __name__ == "__main__":
+    run_process("reconciler", reconcile(read_settings(ReconcilerSettings, config_path("reconciler"))))

@@ -1,0 +1,64 @@
+"""Who asks: a person by key, a machine by certificate."""
+
+from hmac import compare_digest
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from controlplane.domains.audit.types import Actor, Role
+from controlplane.domains.identity import service as identity
+from controlplane.kit.errors import Denied, Unauthenticated
+from controlplane.web.peer import Peer
+from controlplane.web.transaction import Transaction
+
+bearer = HTTPBearer(auto_error=False, description="an admin key, rda_…")
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+
+
+async def authenticate_person(request: Request, tx: Transaction, credentials: Bearer) -> Actor:
+    """Return the actor of an admin key."""
+    actor = await identity.authenticate(tx, bearer_of(credentials))
+    request.state.actor = actor
+    return actor
+
+
+async def authenticate_node(request: Request) -> tuple[Actor, Peer]:
+    """Return the node that the client certificate names."""
+    peer = _peer_of(request)
+    if peer.kind != "node":
+        raise Denied(f"{peer.kind} {peer.name} is no node", remedy="use the node's own certificate")
+    return Actor(peer.name, Role.NODE), peer
+
+
+async def authenticate_gateway(request: Request, credentials: Bearer) -> Actor:
+    """Return the gateway: by certificate on a site, by the box's own token on loopback."""
+    token: str | None = request.app.state.gateway_token
+    if token is not None:
+        if not compare_digest(bearer_of(credentials).encode(), token.encode()):
+            raise Unauthenticated("not the gateway's token", remedy="start the gateway through `redoubt box`")
+        return Actor("gateway", Role.GATEWAY)
+    peer = _peer_of(request)
+    if (peer.kind, peer.name) != ("service", "gateway"):
+        raise Denied(f"{peer.kind} {peer.name} is no gateway", remedy="use the gateway's own certificate")
+    return Actor(peer.name, Role.GATEWAY)
+
+
+def bearer_of(credentials: HTTPAuthorizationCredentials | None) -> str:
+    if credentials is None:
+        raise Unauthenticated("no key was sent", remedy="send `Authorization: Bearer …`")
+    return credentials.credentials
+
+
+def _peer_of(request: Request) -> Peer:
+    peer = request.scope.get("extensions", {}).get("redoubt.peer", {}).get("peer")
+    if not isinstance(peer, Peer) or peer.site != request.app.state.site:
+        raise Unauthenticated(
+            "no certificate of this site was shown", remedy="connect with a certificate of the site CA"
+        )
+    return peer
+
+
+Person = Annotated[Actor, Depends(authenticate_person, scope="function")]
+NodePeer = Annotated[tuple[Actor, Peer], Depends(authenticate_node)]
+Gateway = Annotated[Actor, Depends(authenticate_gateway)]
