@@ -10,8 +10,9 @@ from controlplane.domains.serving import service as serving
 from controlplane.kit.loop import run_every
 from controlplane.kit.tls import server_context
 from controlplane.kit.tx import Database
+from controlplane.main.process import config_path, run_process
 from controlplane.main.settings import ApiSettings, Listen, read_settings
-from controlplane.main.wiring import config_path, open_database, run_process
+from controlplane.main.wiring import open_database
 from controlplane.web.peer import PeerProtocol
 
 BEAT_S = 1.0

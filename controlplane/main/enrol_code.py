@@ -4,8 +4,9 @@ import sys
 
 from controlplane.domains.audit.types import SYSTEM
 from controlplane.domains.identity import service as identity
+from controlplane.main.process import config_path, run_process
 from controlplane.main.settings import ApiSettings, read_settings
-from controlplane.main.wiring import config_path, open_database, run_process
+from controlplane.main.wiring import open_database
 
 
 async def print_code(settings: ApiSettings) -> None:

@@ -2,8 +2,9 @@
 
 import sys
 
+from controlplane.main.process import config_path, run_process
 from controlplane.main.settings import ApiSettings, read_settings
-from controlplane.main.wiring import config_path, open_database, run_process
+from controlplane.main.wiring import open_database
 from controlplane.migrations.upgrade import upgrade
 
 

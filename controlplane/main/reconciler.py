@@ -13,13 +13,14 @@ from controlplane.engines.slurm.engine import SlurmEngine
 from controlplane.kit.crypto import load_signing_key
 from controlplane.kit.loop import run_every
 from controlplane.kit.tx import Database
+from controlplane.main.process import config_path, run_process
 from controlplane.main.settings import (
     ProcessEngineSettings,
     ReconcilerSettings,
     SlurmEngineSettings,
     read_settings,
 )
-from controlplane.main.wiring import config_path, open_database, run_process
+from controlplane.main.wiring import open_database
 
 PUBLISH_S = 0.3
 
