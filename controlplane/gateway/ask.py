@@ -1,0 +1,137 @@
+"""A client's chat request: the few fields we act on are typed, the rest is passed on as the bytes it came in."""
+
+import re
+from typing import Final
+
+import msgspec
+
+from controlplane.gateway.errors import BadRequest
+
+_REMEDY = "see the OpenAI chat completions reference for the fields and their types"
+
+# What only the gateway may say to an engine: cache identity, order of service, slots, weights, prompt templates.
+ENGINE_ONLY: Final = frozenset(
+    {
+        "bootstrap_host",
+        "bootstrap_port",
+        "bootstrap_room",
+        "cache_prompt",
+        "cache_salt",
+        "chat_template",
+        "data_parallel_rank",
+        "id_slot",
+        "kv_transfer_params",
+        "lora",
+        "lora_path",
+        "n_cache_reuse",
+        "n_discard",
+        "n_keep",
+        "priority",
+        "request_id",
+        "rid",
+        "session_id",
+        "slot_id",
+        "vllm_xargs",
+    }
+)
+
+
+class Ask(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The allow-list. A field that is missing here is refused by its name."""
+
+    model: str
+    messages: msgspec.Raw
+    stream: bool | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    n: int | None = None
+    store: bool | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    user: str | None = None
+    parallel_tool_calls: bool | None = None
+    audio: msgspec.Raw | None = None
+    function_call: msgspec.Raw | None = None
+    functions: msgspec.Raw | None = None
+    logit_bias: msgspec.Raw | None = None
+    metadata: msgspec.Raw | None = None
+    modalities: msgspec.Raw | None = None
+    prediction: msgspec.Raw | None = None
+    prompt_cache_key: msgspec.Raw | None = None
+    reasoning_effort: msgspec.Raw | None = None
+    response_format: msgspec.Raw | None = None
+    safety_identifier: msgspec.Raw | None = None
+    stop: msgspec.Raw | None = None
+    stream_options: msgspec.Raw | None = None
+    tool_choice: msgspec.Raw | None = None
+    tools: msgspec.Raw | None = None
+    verbosity: msgspec.Raw | None = None
+    # fields beyond OpenAI's that engines understand
+    top_k: int | None = None
+    min_p: float | None = None
+    min_tokens: int | None = None
+    repetition_penalty: float | None = None
+    repeat_penalty: float | None = None
+    ignore_eos: bool | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: msgspec.Raw | None = None
+    stop_token_ids: msgspec.Raw | None = None
+    structured_outputs: msgspec.Raw | None = None
+    include_reasoning: bool | None = None
+
+
+_DECODER = msgspec.json.Decoder(Ask)
+_FIELD = re.compile(r"field `([^`]*)`|at `\$\.?([^`]*)`")
+
+
+def read_ask(body: bytes) -> Ask:
+    """Parse a request body. Raises BadRequest that names the field."""
+    try:
+        if not body.isascii():
+            body.decode()  # Raw fields are passed over without a look at their UTF-8
+        ask = _DECODER.decode(body)
+    except msgspec.ValidationError as error:
+        raise _wrong_field(str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(error) from None
+    _check(ask)
+    return ask
+
+
+def _check(ask: Ask) -> None:
+    beginning = memoryview(ask.messages)[:64].tobytes()
+    if beginning[:1] != b"[" or beginning[1:].lstrip()[:1] == b"]":
+        raise BadRequest("messages is not a list with at least one message", remedy=_REMEDY, param="messages")
+    if ask.store:
+        raise BadRequest("store is true and no completion is ever kept", remedy="send store: false", param="store")
+    for name, tokens in (("max_tokens", ask.max_tokens), ("max_completion_tokens", ask.max_completion_tokens)):
+        if tokens is not None and tokens < 1:
+            raise BadRequest(f"{name} is {tokens}", remedy="ask for at least one token", param=name)
+
+
+def _wrong_field(message: str) -> BadRequest:
+    found = _FIELD.search(message)
+    name = (found[1] or found[2]) if found else None
+    if "unknown field" not in message:
+        return BadRequest(message[:300], remedy=_REMEDY, param=name)
+    if name in ENGINE_ONLY:
+        detail = f"{name} belongs to the inference server and no client may set it"
+        return BadRequest(detail, remedy=f"leave {name} out", param=name, code="field_not_allowed")
+    detail = f"{str(name)[:100]} is no field of a chat completion"
+    return BadRequest(
+        detail, remedy=f"leave it out or correct the spelling; {_REMEDY}", param=name, code="unknown_field"
+    )
+
+
+def _unreadable(error: Exception) -> BadRequest:
+    if isinstance(error, RecursionError):
+        return BadRequest("the body is nested too deep", remedy="send flatter JSON")
+    if isinstance(error, UnicodeDecodeError):
+        return BadRequest("the body is not UTF-8", remedy="send JSON in UTF-8")
+    return BadRequest(f"the body is not JSON: {error}", remedy="send one JSON object")

@@ -1,0 +1,125 @@
+"""What the gateway refuses, and the one mapping of it to OpenAI's error shape.
+
+Refusal
+├── BadRequest 400 ─ MethodNotAllowed 405, BodyTooLarge 413, ExpectationFailed 417, HeadTooLarge 431
+├── WrongKey 401
+├── UnknownRoute 404, ModelNotFound 404
+├── ReplicaLost 502
+├── NoReplica 503, NoSnapshot 503
+└── TooSlow 408, ReplicaTooSlow 504
+"""
+
+from http import HTTPStatus
+from typing import ClassVar
+
+import msgspec
+
+from controlplane.kit.errors import RedoubtError
+
+
+class Refusal(RedoubtError):
+    """A request that gets no completion; `param` names the field at fault."""
+
+    type: ClassVar[str] = "invalid_request_error"
+    retry_after_s: ClassVar[int] = 0
+
+    def __init__(self, detail: str, *, remedy: str, param: str | None = None, code: str = "") -> None:
+        super().__init__(detail, remedy=remedy, code=code)
+        self.param = param
+
+
+class BadRequest(Refusal):
+    status = 400
+    kind = "bad_request"
+
+
+class MethodNotAllowed(BadRequest):
+    status = 405
+    kind = "method_not_allowed"
+
+
+class BodyTooLarge(BadRequest):
+    status = 413
+    kind = "body_too_large"
+
+
+class ExpectationFailed(BadRequest):
+    status = 417
+    kind = "expectation_failed"
+
+
+class HeadTooLarge(BadRequest):
+    status = 431
+    kind = "head_too_large"
+
+
+class Unprocessable(BadRequest):
+    status = 422
+    kind = "unprocessable"
+
+
+class WrongKey(Refusal):
+    status = 401
+    kind = "invalid_api_key"
+
+
+class UnknownRoute(Refusal):
+    status = 404
+    kind = "unknown_route"
+
+
+class ModelNotFound(Refusal):
+    status = 404
+    kind = "model_not_found"
+
+
+class TooSlow(Refusal):
+    status = 408
+    kind = "request_timeout"
+
+
+class ReplicaLost(Refusal):
+    status = 502
+    kind = "replica_lost"
+    type = "server_error"
+
+
+class NoReplica(Refusal):
+    status = 503
+    kind = "no_ready_replica"
+    type = "service_unavailable"
+    retry_after_s = 2
+
+
+class NoSnapshot(Refusal):
+    status = 503
+    kind = "no_valid_snapshot"
+    type = "service_unavailable"
+    retry_after_s = 5
+
+
+class ReplicaTooSlow(Refusal):
+    status = 504
+    kind = "replica_timeout"
+    type = "server_error"
+
+
+class _Error(msgspec.Struct):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _Error
+
+
+def error_body(refusal: Refusal) -> bytes:
+    """Return the refusal as OpenAI's clients expect it."""
+    message = f"{refusal.detail}; {refusal.remedy}"
+    return msgspec.json.encode(_ErrorBody(_Error(message, refusal.type, refusal.param, refusal.code)))
+
+
+def reason_phrase(status: int) -> str:
+    return HTTPStatus(status).phrase

@@ -1,0 +1,310 @@
+"""One chat request on its way: to a replica, to another if that one dies early, and the answer back."""
+
+import asyncio
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from controlplane.gateway import answer
+from controlplane.gateway.chunked import LAST, chunk
+from controlplane.gateway.directory import Endpoint
+from controlplane.gateway.errors import (
+    BadRequest,
+    BodyTooLarge,
+    NoReplica,
+    Refusal,
+    ReplicaLost,
+    ReplicaTooSlow,
+    Unprocessable,
+)
+from controlplane.gateway.limits import Limits
+from controlplane.gateway.link import Link
+from controlplane.gateway.replica import Replica
+from controlplane.gateway.routing import choose_replica
+from controlplane.gateway.sse import EventGate, EventTooLarge
+
+log = structlog.get_logger()
+
+_OK = 200
+_MOST_TIMES_SENT = 2  # a prompt that kills an engine must not walk through all of them
+_CLIENT_AT_FAULT: dict[int, type[Refusal]] = {400: BadRequest, 413: BodyTooLarge, 422: Unprocessable}
+_BUSY = frozenset({429, 503})
+
+
+class Client(Protocol):
+    """The client's side of an exchange."""
+
+    deadline: float
+    keep_alive: bool
+    chunked_answers: bool
+
+    def write(self, data: bytes) -> None: ...
+
+    def answered(self) -> None:
+        """The answer is complete; the next request may begin."""
+        ...
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer with a refusal; nothing of this answer was written yet."""
+        ...
+
+    def leave(self) -> None:
+        """Send what is written, then close."""
+        ...
+
+
+class Surroundings(Protocol):
+    """What an exchange needs of its process."""
+
+    tick: float
+    limits: Limits
+
+    def endpoint_now(self, endpoint: Endpoint) -> Endpoint:
+        """Return the endpoint as the newest snapshot has it."""
+        ...
+
+
+class Exchange:
+    __slots__ = (
+        "_begun",
+        "_body",
+        "_client",
+        "_endpoint",
+        "_gate",
+        "_link",
+        "_opening",
+        "_refreshed",
+        "_replica",
+        "_request_id",
+        "_sent",
+        "_streamed",
+        "_surroundings",
+        "_tried",
+    )
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        client: Client,
+        endpoint: Endpoint,
+        request_id: bytes,
+        body: bytes,
+        *,
+        streamed: bool,
+    ) -> None:
+        self._surroundings = surroundings
+        self._client = client
+        self._endpoint = endpoint
+        self._request_id = request_id
+        self._body = body
+        self._streamed = streamed
+        self._replica: Replica | None = None
+        self._link: Link | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._gate: EventGate | None = None
+        self._tried: tuple[Replica, ...] = ()
+        self._sent = 0
+        self._refreshed = False
+        self._begun = False
+
+    def start(self) -> None:
+        """Send the request to the best replica."""
+        self._client.deadline = self._surroundings.tick + self._surroundings.limits.first_byte_s
+        replica = choose_replica(
+            self._endpoint.replicas, turn=next(self._endpoint.turns), now=self._surroundings.tick, avoid=self._tried
+        )
+        if replica is None:
+            self._client.refuse(self._nobody_left())
+        else:
+            self._take(replica, replica.idle_link())
+
+    def cancel(self) -> None:
+        """The client is gone: so is the work."""
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._link is not None:
+            self._link.drop()
+        self._let_go()
+
+    def time_out(self) -> None:
+        """The replica said nothing for too long."""
+        self.cancel()
+        self._end(
+            ReplicaTooSlow(
+                "the replica did not answer in time", remedy="try again, or ask for fewer tokens with stream: true"
+            )
+        )
+
+    def pause(self) -> None:
+        if self._link is not None:
+            self._link.pause()
+
+    def resume(self) -> None:
+        if self._link is not None:
+            self._link.resume()
+
+    def _take(self, replica: Replica, link: Link | None) -> None:
+        self._replica = replica
+        replica.running += 1
+        if link is None:
+            self._opening = asyncio.get_running_loop().create_task(self._open(replica))
+        else:
+            self._send(replica, link)
+
+    async def _open(self, replica: Replica) -> None:
+        try:
+            link = await replica.open_link()
+        except OSError as error:
+            self._opening = None
+            log.warning(
+                "replica.unreachable", replica=replica.spec.replica_id, error=f"{type(error).__name__}: {error}"
+            )
+            replica.rests_until = self._surroundings.tick + self._surroundings.limits.rest_s
+            self._try_another()
+        else:
+            self._opening = None
+            self._send(replica, link)
+
+    def _send(self, replica: Replica, link: Link) -> None:
+        self._link = link
+        head = b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
+            replica.request_head,
+            self._request_id,
+            len(self._body),
+        )
+        link.send(self, head + self._body)
+
+    def _try_another(self) -> None:
+        if self._replica is not None:
+            self._tried = (*self._tried, self._replica)
+        self._let_go()
+        self._endpoint = self._surroundings.endpoint_now(self._endpoint)
+        self.start()
+
+    def _let_go(self) -> None:
+        if self._replica is not None:
+            self._replica.running -= 1
+        self._replica = self._link = self._opening = None
+
+    def link_lost(self, *, silent: bool) -> None:
+        replica, link = self._replica, self._link
+        if self._begun:
+            self._let_go()
+            self._end(_lost())
+        elif (
+            silent
+            and link is not None
+            and link.reused
+            and replica is not None
+            and not (self._refreshed or replica.cut_off)
+        ):
+            self._refreshed = True  # the replica closed a link that had been idle: it has not seen this request
+            self._let_go()
+            self._take(replica, None)
+        else:
+            self._sent += 1
+            self._try_another() if self._sent < _MOST_TIMES_SENT else self._give_up(_lost())
+
+    def answered(self, status: int, body: bytes) -> None:
+        client = self._client
+        if status == _OK and not self._streamed:
+            self._let_go()
+            client.write(
+                answer.completion(self._endpoint.headers, self._request_id, body, keep_alive=client.keep_alive)
+            )
+            client.answered()
+        elif status in _BUSY:
+            self._try_another()
+        else:
+            self._give_up(self._refusal_of(status, body))
+
+    def stream_continued(self, payload: bytes, *, done: bool) -> None:
+        if not self._streamed:
+            self.cancel()
+            self._end(_lost())
+            return
+        if done:
+            self._let_go()
+        try:
+            self._pass_on(payload, done=done)
+        except EventTooLarge:
+            self.cancel()
+            self._end(_lost())
+
+    def _pass_on(self, payload: bytes, *, done: bool) -> None:
+        gate = self._gate
+        if gate is None:
+            gate = self._gate = EventGate(self._surroundings.limits.event_bytes)
+        events = gate.feed(payload)
+        client = self._client
+        out = self._framed(events) if events else b""
+        if done and (gate.holds_part or not self._begun):
+            self._end(_lost(), after=out)
+            return
+        if done and client.chunked_answers:
+            out += LAST
+        client.deadline = self._surroundings.tick + self._surroundings.limits.silence_s
+        if out:
+            client.write(out)
+        if done:
+            client.answered()
+
+    def _framed(self, events: bytes) -> bytes:
+        client = self._client
+        framed = chunk(events) if client.chunked_answers else events
+        if self._begun:
+            return framed
+        self._begun = True  # head and first event leave in one packet
+        head = answer.stream_head(
+            self._endpoint.headers, self._request_id, keep_alive=client.keep_alive, chunked=client.chunked_answers
+        )
+        return head + framed
+
+    def _give_up(self, refusal: Refusal) -> None:
+        self._let_go()
+        self._end(refusal)
+
+    def _end(self, refusal: Refusal, after: bytes = b"") -> None:
+        """Refuse while that is possible; else send an event that says so, and leave the stream without its end."""
+        if not self._begun:
+            self._client.refuse(refusal)
+            return
+        event = answer.error_event(refusal)
+        self._client.write(after + (chunk(event) if self._client.chunked_answers else event))
+        self._client.leave()
+
+    def _nobody_left(self) -> Refusal:
+        name = self._endpoint.name
+        if self._sent:
+            return _lost()
+        if self._tried:
+            return NoReplica(f"no replica of {name} can be reached or has room", remedy="try again in a few seconds")
+        return NoReplica(f"{name} has no ready replica", remedy="try again in a few seconds")
+
+    def _refusal_of(self, status: int, body: bytes) -> Refusal:
+        kind = _CLIENT_AT_FAULT.get(status)
+        if kind is not None:
+            return kind(_engine_message(body), remedy="change the request", code=kind.kind)
+        replica = self._replica.spec.replica_id if self._replica else ""
+        log.warning("replica.failed", replica=replica, status=status, request=self._request_id.decode())
+        return ReplicaLost("the replica failed on this request", remedy="change the request or try again")
+
+
+def _lost() -> Refusal:
+    return ReplicaLost("the replica was lost before the answer was complete", remedy="send the request again")
+
+
+class _EngineError(msgspec.Struct):
+    message: str
+
+
+class _EngineErrorBody(msgspec.Struct):
+    error: _EngineError
+
+
+def _engine_message(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=_EngineErrorBody).error.message[:500]
+    except ValueError:
+        return "the replica refused the request"

@@ -1,0 +1,93 @@
+"""What all connections of one process share: the directory, the live replicas, the limits and a coarse clock."""
+
+import asyncio
+import secrets
+from itertools import count
+from typing import Protocol
+
+from controlplane.contracts.snapshot import Snapshot, SnapshotReplica
+from controlplane.gateway.directory import Directory, Endpoint, read_directory
+from controlplane.gateway.errors import NoSnapshot
+from controlplane.gateway.limits import Limits
+from controlplane.gateway.replica import ContextFor, Replica
+from controlplane.kit.clock import Clock
+
+Identity = tuple[str, str, int, str]  # the same run at the same place, whether it drains or not
+
+
+class Watched(Protocol):
+    """A client's connection as the sweep sees it."""
+
+    deadline: float
+
+    def on_deadline(self) -> None: ...
+
+    def finish_and_close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Hub:
+    """`tick` is the loop's time, renewed by every sweep: exact enough for time limits, and free to read."""
+
+    def __init__(self, *, limits: Limits, clock: Clock, context_for: ContextFor) -> None:
+        self.limits = limits
+        self.clock = clock
+        self.tick = asyncio.get_running_loop().time()
+        self.draining = False
+        self.connections: set[Watched] = set()
+        self._directory: Directory | None = None
+        self._replicas: dict[Identity, Replica] = {}
+        self._context_for = context_for
+        self._request_prefix = secrets.token_hex(6).encode()
+        self._requests = count(1)
+
+    def directory(self) -> Directory:
+        """Return what the last snapshot allows. Raises NoSnapshot when there is none or it has expired."""
+        directory = self._directory
+        if directory is None:
+            raise NoSnapshot(
+                "this gateway has not yet had a valid snapshot from the control plane",
+                remedy="try again in a few seconds; operators: read the gateway's log for snapshot.refused",
+            )
+        directory.require_valid(self.clock.now())
+        return directory
+
+    def endpoint_now(self, endpoint: Endpoint) -> Endpoint:
+        """Return the endpoint as the newest snapshot has it; the old one when it is gone."""
+        return endpoint if self._directory is None else self._directory.endpoints.get(endpoint.name, endpoint)
+
+    def request_id(self) -> bytes:
+        return b"req_%b%08x" % (self._request_prefix, next(self._requests))
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Serve by this snapshot from now on. Replicas keep their links; one that is gone is cut off at once."""
+        before, after = self._replicas, self._live_replicas(snapshot)
+        self._directory = read_directory(snapshot, {r.spec.replica_id: r for r in after.values()})
+        self._replicas = after
+        for endpoint in snapshot.endpoints:
+            for spec in endpoint.replicas:
+                after[_identity(spec)].follow(spec)
+        for identity, replica in before.items():
+            if identity not in after:
+                replica.cut()
+
+    def sweep(self) -> None:
+        """Act on every time limit that has passed."""
+        self.tick = now = asyncio.get_running_loop().time()
+        for connection in tuple(self.connections):
+            if connection.deadline <= now:
+                connection.on_deadline()
+        for replica in self._replicas.values():
+            replica.close_idle(before=now - self.limits.link_idle_s)
+
+    def _live_replicas(self, snapshot: Snapshot) -> dict[Identity, Replica]:
+        specs = [spec for endpoint in snapshot.endpoints for spec in endpoint.replicas]
+        return {_identity(spec): self._replicas.get(_identity(spec)) or self._new_replica(spec) for spec in specs}
+
+    def _new_replica(self, spec: SnapshotReplica) -> Replica:
+        return Replica(spec, limits=self.limits, context_for=self._context_for)
+
+
+def _identity(spec: SnapshotReplica) -> Identity:
+    return spec.replica_id, spec.host, spec.port, spec.certificate_pem

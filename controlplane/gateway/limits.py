@@ -1,0 +1,32 @@
+"""What one client may take, and how long each step may last."""
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The defaults are the product's; tests shorten them."""
+
+    head_bytes: int = 32 * KIB
+    body_bytes: int = 8 * MIB
+    held_bytes: int = 64 * KIB  # pipelined requests that wait for their turn
+    answer_bytes: int = 32 * MIB
+    event_bytes: int = MIB
+
+    head_s: float = 10.0
+    body_s: float = 60.0
+    idle_s: float = 75.0
+    linger_s: float = 2.0
+    stalled_client_s: float = 60.0
+
+    connect_s: float = 3.0
+    first_byte_s: float = 600.0  # a long prompt behind a full queue
+    silence_s: float = 120.0
+    link_idle_s: float = 30.0
+    rest_s: float = 2.0  # a replica that could not be reached is asked last for this long
+
+    drain_s: float = 30.0
+    sweep_s: float = 0.5

@@ -1,0 +1,91 @@
+"""One gateway process: listen, keep the time limits, follow the snapshot, and leave without dropping an answer."""
+
+import asyncio
+import gc
+import signal
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+
+import structlog
+
+from controlplane.gateway.client_connection import ClientConnection
+from controlplane.gateway.hub import Hub
+
+log = structlog.get_logger()
+
+_BACKLOG = 4096
+_TLS_HANDSHAKE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Listener:
+    """`context` None serves plain HTTP, which settings allow on loopback alone."""
+
+    line: socket.socket
+    context: ssl.SSLContext | None
+
+
+async def serve(
+    hub: Hub, listener: Listener, follow: Callable[[], Coroutine[None, None, None]], stop: asyncio.Event
+) -> None:
+    """Serve until `stop` is set, then finish what runs, for at most `drain_s`."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: ClientConnection(hub),
+        sock=listener.line,
+        ssl=listener.context,
+        backlog=_BACKLOG,
+        ssl_handshake_timeout=_TLS_HANDSHAKE_S if listener.context else None,
+    )
+    background = [loop.create_task(_sweep(hub)), loop.create_task(follow())]
+    gc.collect()
+    gc.freeze()  # what start-up made lives for ever: no collection has to look at it again
+    log.info("gateway.listening", address=listener.line.getsockname()[:2], tls=listener.context is not None)
+    await _first_of(stop, background)
+    server.close()
+    await _drain(hub)
+    for task in background:
+        task.cancel()
+    await asyncio.gather(*background, return_exceptions=True)
+    log.info("gateway.stopped")
+
+
+async def _first_of(stop: asyncio.Event, background: list[asyncio.Task[None]]) -> None:
+    """Wait for the stop; a background task that ends by itself is a bug and ends the process."""
+    stopping = asyncio.get_running_loop().create_task(stop.wait())
+    await asyncio.wait([stopping, *background], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    for task in background:
+        if task.done():
+            task.result()
+
+
+async def _sweep(hub: Hub) -> None:
+    while True:
+        await asyncio.sleep(hub.limits.sweep_s)
+        hub.sweep()
+
+
+async def _drain(hub: Hub) -> None:
+    hub.draining = True
+    for connection in tuple(hub.connections):
+        connection.finish_and_close()
+    loop = asyncio.get_running_loop()
+    end = loop.time() + hub.limits.drain_s
+    while hub.connections and loop.time() < end:  # noqa: ASYNC110 - once in a process's life, and each removal is hot
+        await asyncio.sleep(0.05)
+    if hub.connections:
+        log.warning("gateway.drain_ran_out", requests=len(hub.connections))
+    for connection in tuple(hub.connections):
+        connection.abort()
+
+
+def stop_on_signals() -> asyncio.Event:
+    """Return an event that SIGTERM or SIGINT sets."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

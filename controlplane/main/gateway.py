@@ -1,0 +1,117 @@
+"""The gateway process: `python -m controlplane.main.gateway --config FILE`."""
+
+import argparse
+import asyncio
+import socket
+import ssl
+import sys
+from functools import partial
+from pathlib import Path
+
+import httpx
+import uvloop
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from controlplane.contracts.snapshot import SnapshotReplica
+from controlplane.gateway.hub import Hub
+from controlplane.gateway.limits import Limits
+from controlplane.gateway.replica import ContextFor
+from controlplane.gateway.server import Listener, serve, stop_on_signals
+from controlplane.gateway.snapshot import SnapshotFile, SnapshotFollower
+from controlplane.gateway.workers import Workers, bind
+from controlplane.kit.clock import SystemClock
+from controlplane.kit.crypto import load_verify_key
+from controlplane.kit.errors import BadInput, RedoubtError, Unavailable
+from controlplane.kit.log import configure_logging
+from controlplane.kit.loop import run_every
+from controlplane.kit.tls import client_context, pinned_context, server_context
+from controlplane.main.settings import ControlPlaneLink, GatewaySettings, read_settings
+
+_POLL_TIMEOUT_S = 5.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="redoubt-gateway", description="OpenAI-compatible gateway of one site")
+    parser.add_argument("--config", type=Path, required=True, help="settings file (TOML)")
+    path: Path = parser.parse_args().config
+    configure_logging("gateway")
+    try:
+        sys.exit(run(read_settings(GatewaySettings, path)))
+    except RedoubtError as error:
+        sys.stderr.write(f"gateway: {error.detail}; {error.remedy}\n")
+        sys.exit(error.exit_code)
+
+
+def run(settings: GatewaySettings, *, limits: Limits | None = None, context_for: ContextFor | None = None) -> int:
+    """Serve until SIGTERM; return the exit status. The bench gives its own `context_for`."""
+    limits = limits or Limits()
+    context_for = context_for or partial(_pinned, settings)
+    line = _bind(settings)
+    if settings.workers == 1:
+        uvloop.run(_serve(settings, limits, context_for, line))
+        return 0
+    host, port = line.getsockname()[:2]
+
+    def work(lifeline: int) -> int:
+        uvloop.run(_serve(settings, limits, context_for, bind(host, port), lifeline))
+        return 0
+
+    return Workers(settings.workers, work, grace_s=limits.drain_s + 5).run()
+
+
+async def _serve(
+    settings: GatewaySettings, limits: Limits, context_for: ContextFor, line: socket.socket, lifeline: int | None = None
+) -> None:
+    hub = Hub(limits=limits, clock=SystemClock(), context_for=context_for)
+    tls = settings.listen.tls
+    listener = Listener(line, server_context(tls.files, client_certificate=False) if tls else None)
+    stop = stop_on_signals()
+    if lifeline is not None:
+        asyncio.get_running_loop().add_reader(lifeline, stop.set)  # readable only at its end: the parent is gone
+    async with _http(settings.control_plane) as http:
+        follower = SnapshotFollower(
+            http=http,
+            file=SnapshotFile(settings.state_dir),
+            key=_verify_key(settings),
+            site=settings.site,
+            bearer=partial(_bearer, settings.control_plane),
+            adopt=hub.adopt,
+        )
+        follower.start_from_file()
+        await serve(hub, listener, partial(run_every, "snapshot", settings.poll_s, follower.poll), stop)
+
+
+def _bind(settings: GatewaySettings) -> socket.socket:
+    try:
+        return bind(settings.listen.host, settings.listen.port)
+    except OSError as error:
+        where = f"{settings.listen.host}:{settings.listen.port}"
+        raise Unavailable(
+            f"cannot listen on {where}: {error.strerror}", remedy="free the address or change [listen]"
+        ) from None
+
+
+def _pinned(settings: GatewaySettings, replica: SnapshotReplica) -> ssl.SSLContext:
+    return pinned_context(replica.certificate_pem, settings.upstream_tls.files)
+
+
+def _http(link: ControlPlaneLink) -> httpx.AsyncClient:
+    verify = client_context(link.tls.ca, link.tls.files) if link.tls else True
+    return httpx.AsyncClient(base_url=link.url, verify=verify, timeout=_POLL_TIMEOUT_S, trust_env=False)
+
+
+def _bearer(link: ControlPlaneLink) -> str | None:
+    return link.token_file.read_text().strip() if link.token_file else None
+
+
+def _verify_key(settings: GatewaySettings) -> Ed25519PublicKey:
+    try:
+        return load_verify_key(settings.snapshot_public_key)
+    except (OSError, TypeError, ValueError) as error:
+        raise BadInput(
+            f"snapshot_public_key cannot be read: {error}", remedy="give the PEM that the reconciler signs with"
+        ) from None
+
+
+if __name__ == "__main__":
+    main()
