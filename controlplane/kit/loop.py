@@ -18,4 +18,4 @@ async def run_every(name: str, period_s: float, step: Callable[[], Awaitable[Non
         except Exception as error:  # noqa: BLE001 - the outermost loop of a process: record and go on
             failures += 1
             log.warning("loop.failed", loop=name, error=f"{type(error).__name__}: {error}", failures=failures)
-        await asyncio.sleep(period_s if not failures else min(period_s * 2**failures, period_s + 5))
+        await asyncio.sleep(period_s if not failures else min(period_s * 2 ** min(failures, 8), period_s + 5))
