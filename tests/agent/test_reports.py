@@ -90,8 +90,13 @@ async def test_the_loop_outlives_an_api_that_is_away_and_comes_back(
 ):
     with machine_api(api_files) as first:
         port = first.port
-    reads: list[int] = []
-    node = Observer(lambda: reads.append(1) or GpuInventory(), Path("/"), SystemClock(), "1.2.3")
+    reads: list[GpuInventory] = []
+
+    def read_gpus() -> GpuInventory:
+        reads.append(GpuInventory())
+        return reads[-1]
+
+    node = Observer(read_gpus, Path("/"), SystemClock(), "1.2.3")
     async with client(f"https://localhost:{port}", node_files) as http:
         loop = asyncio.create_task(run_every("report", 0.01, Reporter(http, node).report))
         await until(lambda: len(reads) > 2)
