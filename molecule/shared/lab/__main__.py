@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lab.errors import LabError
 from lab.image import build_image
+from lab.nvml import build_library
 from lab.record import Node
 from lab.site import Site, list_sites, require_root
 
@@ -38,6 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     image = verbs.add_parser("image", help="build the node image when the cache has none, print its folder")
     image.add_argument("what", choices=["build"])
     image.set_defaults(act=_image)
+    nvml = verbs.add_parser("nvml", help="compile the simulated driver library, print its path")
+    nvml.add_argument("what", choices=["build"])
+    nvml.set_defaults(act=_nvml)
     _add_life(verbs)
     _add_faults(verbs)
     _add_snapshots(verbs)
@@ -98,6 +102,11 @@ def _image(_: argparse.Namespace) -> int:
     return 0
 
 
+def _nvml(_: argparse.Namespace) -> int:
+    _say(str(build_library()))
+    return 0
+
+
 def _up(asked: argparse.Namespace) -> int:
     began = time.monotonic()
     changed = Site(asked.site).up([Node.parse(text) for text in asked.nodes])
@@ -110,8 +119,7 @@ def _up(asked: argparse.Namespace) -> int:
 
 def _down(asked: argparse.Namespace) -> int:
     if bool(asked.site) == asked.every:
-        message = "name one site, or say --all"
-        raise LabError(message)
+        raise LabError("name one site, or say --all")
     # Newest first: a site made from a snapshot stands on the site that holds it.
     names = sorted(list_sites(), key=_age) if asked.every else [asked.site]
     for name in names:

@@ -42,8 +42,7 @@ def kill(site: str, node: str | None = None, *, timeout_s: float = 15) -> None:
     if switch.exists():
         switch.write_text("1")
     if not wait_until(lambda: not processes(site, node), timeout_s=timeout_s):
-        message = f"processes {processes(site, node)} of practice site {site} do not end; look at them with ps"
-        raise LabError(message)
+        raise LabError(f"processes {processes(site, node)} of practice site {site} do not end; look at them with ps")
 
 
 def set_frozen(site: str, node: str, *, frozen: bool) -> None:
@@ -83,8 +82,7 @@ def _unified() -> Path:
         return ROOT
     if (ROOT / "unified" / "cgroup.procs").exists():
         return ROOT / "unified"
-    message = "this host has no cgroup2 tree at /sys/fs/cgroup or /sys/fs/cgroup/unified; practice nodes need one"
-    raise LabError(message)
+    raise LabError("this host has no cgroup2 tree at /sys/fs/cgroup or /sys/fs/cgroup/unified; practice nodes need one")
 
 
 def _is_pure() -> bool:
@@ -101,8 +99,7 @@ def _hand_down_controllers(site: str) -> None:
 def _remove_tree(top: Path) -> None:
     for folder, _, _ in os.walk(top, topdown=False):
         if not wait_until(lambda path=Path(folder): _removed(path), timeout_s=5):  # type: ignore[misc]
-            message = f"cgroup {folder} is still in use"
-            raise LabError(message)
+            raise LabError(f"cgroup {folder} is still in use")
 
 
 def _removed(folder: Path) -> bool:

@@ -85,8 +85,7 @@ def copy_tree(source: Path, target: Path) -> None:
 def remove_tree(folder: Path) -> None:
     """Remove a folder in which nothing is mounted any more."""
     if left := mounts_under(folder):
-        message = f"{left} are still mounted; nothing under {folder} was removed"
-        raise LabError(message)
+        raise LabError(f"{left} are still mounted; nothing under {folder} was removed")
     shutil.rmtree(folder, ignore_errors=False) if folder.exists() else None
 
 

@@ -33,7 +33,7 @@ def leader(site: str, node: str) -> int | None:
         with contextlib.suppress(OSError):
             status = Path(f"/proc/{pid}/status").read_text().splitlines()
             numbers = next(line.split()[1:] for line in status if line.startswith("NSpid:"))
-            if len(numbers) == 2 and numbers[1] == "1":  # noqa: PLR2004 - host's and node's number
+            if len(numbers) == 2 and numbers[1] == "1":
                 return pid
     return None
 
@@ -47,8 +47,7 @@ def boot(site: str, node: str) -> None:
         wait_until(lambda: is_running(site, node) or not cgroups.processes(site, node), timeout_s=10)
         if wait_until(lambda: is_running(site, node), timeout_s=0.3):
             return
-    message = f"practice node {node} does not boot ({ADVICE}); its console ends with:\n{console_tail(site, node)}"
-    raise LabError(message)
+    raise LabError(f"practice node {node} does not boot ({ADVICE}); its console ends with:\n{console_tail(site, node)}")
 
 
 def cut_power(site: str, node: str) -> None:

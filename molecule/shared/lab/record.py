@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address
@@ -30,8 +29,7 @@ class Node:
         try:
             return cls(checked_name(name), _checked_address(address))
         except AddressValueError as wrong:
-            message = f"`{text}` is not NAME=ADDRESS with an address inside {NETWORK}: {wrong}"
-            raise LabError(message) from wrong
+            raise LabError(f"`{text}` is not NAME=ADDRESS with an address inside {NETWORK}: {wrong}") from wrong
 
 
 @dataclass(frozen=True)
@@ -46,9 +44,7 @@ class Record:
 def checked_name(name: str) -> str:
     """Return a name that is safe as a host name and as a folder."""
     if not NAME.fullmatch(name):
-        message = (
-            f"`{name}` is no name for a site, node or snapshot: use a-z, 0-9 and -, start with a letter, at most 24"
-        )
+        message = f"`{name}` is no name for a site, node or snapshot: a letter, then a-z, 0-9 and -, 24 at most"
         raise LabError(message)
     return name
 
@@ -79,7 +75,7 @@ def save(site: str, record: Record) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(raw, indent=2))
-    os.replace(fresh, path)
+    fresh.replace(path)
 
 
 def with_nodes(record: Record, asked: tuple[Node, ...]) -> Record:
@@ -87,11 +83,11 @@ def with_nodes(record: Record, asked: tuple[Node, ...]) -> Record:
     merged = {node.name: node for node in record.nodes}
     for node in asked:
         if merged.setdefault(node.name, node) != node:
-            message = f"{node.name} is already up at {merged[node.name].address}, not {node.address}; take the site down first"
-            raise LabError(message)
+            raise LabError(
+                f"{node.name} is up at {merged[node.name].address}, not at {node.address}; take the site down first"
+            )
     if len({node.address for node in merged.values()}) < len(merged):
-        message = "two nodes were given the same address"
-        raise LabError(message)
+        raise LabError("two nodes were given the same address")
     return Record(record.image, tuple(merged.values()), record.layers)
 
 
@@ -99,6 +95,5 @@ def _checked_address(text: str) -> IPv4Address:
     address = IPv4Address(text)
     reserved = (CONTROLLER, NETWORK.network_address, NETWORK.broadcast_address)
     if address not in NETWORK or address in reserved:
-        message = f"{address} is not free for a node; use an address inside {NETWORK} other than {CONTROLLER}"
-        raise LabError(message)
+        raise LabError(f"{address} is not free for a node; use an address inside {NETWORK} other than {CONTROLLER}")
     return address

@@ -17,14 +17,13 @@ def run(*argv: str, stdin: str | None = None, timeout_s: float = 60) -> str:
     try:
         done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False)
     except FileNotFoundError as missing:
-        message = f"{argv[0]} is not installed; apt-get install the packages in images/practice/host-packages.txt"
-        raise LabError(message) from missing
+        raise LabError(
+            f"{argv[0]} is not installed; apt-get install the packages in images/practice/host-packages.txt"
+        ) from missing
     except subprocess.TimeoutExpired as late:
-        message = f"`{' '.join(argv)}` did not finish within {timeout_s:g} s"
-        raise LabError(message) from late
+        raise LabError(f"`{' '.join(argv)}` did not finish within {timeout_s:g} s") from late
     if done.returncode:
-        message = f"`{' '.join(argv)}` failed ({done.returncode}): {(done.stderr or done.stdout).strip()}"
-        raise LabError(message)
+        raise LabError(f"`{' '.join(argv)}` failed ({done.returncode}): {(done.stderr or done.stdout).strip()}")
     return done.stdout
 
 

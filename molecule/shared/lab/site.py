@@ -8,18 +8,18 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab import cgroups, disk, keys, machine, network, record
 from lab.errors import LabError
 from lab.image import build_image
-from lab.places import RUN, STATE
+from lab.places import NAMESPACES, RUN, STATE
 from lab.shell import run, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from ipaddress import IPv4Address
-    from pathlib import Path
 
     from lab.record import Node, Record
 
@@ -77,8 +77,7 @@ class Site:
             input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False,
         )  # fmt: skip
         if check and done.returncode:
-            message = f"`{line}` on {node} failed ({done.returncode}): {(done.stderr or done.stdout).strip()}"
-            raise LabError(message)
+            raise LabError(f"`{line}` on {node} failed ({done.returncode}): {(done.stderr or done.stdout).strip()}")
         return done
 
     def ssh_words(self, node: str, *options: str) -> list[str]:
@@ -124,8 +123,7 @@ class Site:
         """Keep the disks of all nodes under a name; nodes that ran run again."""
         target = self._snapshot(name)
         if target.exists():
-            message = f"site {self.name} already has a snapshot {name}; choose another name"
-            raise LabError(message)
+            raise LabError(f"site {self.name} already has a snapshot {name}; choose another name")
         with self._alone():
             present = self._record()
             running = [node for node in present.nodes if machine.is_running(self.name, node.name)]
@@ -139,8 +137,7 @@ class Site:
         """Bring the site back to a snapshot, or bring a second site up from it."""
         source = self._snapshot(name)
         if not (source / "complete").exists():
-            message = f"site {self.name} has no snapshot {name}; make one with `snapshot {self.name} {name}`"
-            raise LabError(message)
+            raise LabError(f"site {self.name} has no snapshot {name}; make one with `snapshot {self.name} {name}`")
         site = Site(into) if into else self
         with site._alone():  # noqa: SLF001 - the same class
             site._take(source, self._record())  # noqa: SLF001 - the same class
@@ -148,8 +145,7 @@ class Site:
 
     def _take(self, source: Path, origin: Record) -> None:
         if self.name != source.parts[-3] and record.load(self.name):
-            message = f"site {self.name} exists already; take it down first"
-            raise LabError(message)
+            raise LabError(f"site {self.name} exists already; take it down first")
         nodes = tuple(node for node in origin.nodes if (source / node.name).is_dir())
         layers = (source, *_layers_below(source))
         cgroups.kill(self.name)
@@ -206,8 +202,9 @@ class Site:
     def _wait_for_answer(self, node: Node) -> None:
         if not wait_until(lambda: self._answers(node), timeout_s=ANSWER_TIMEOUT_S, pause_s=0.2):
             tail = machine.console_tail(self.name, node.name)
-            message = f"practice node {node.name} does not answer SSH within {ANSWER_TIMEOUT_S} s; its console ends with:\n{tail}"
-            raise LabError(message)
+            raise LabError(
+                f"node {node.name} does not answer SSH within {ANSWER_TIMEOUT_S} s; its console ends with:\n{tail}"
+            )
 
     def _answers(self, node: Node) -> bool:
         words = self.ssh_words(node.name, "-o", "ConnectTimeout=2", "-o", "BatchMode=yes")
@@ -222,7 +219,7 @@ class Site:
         return all(self._state(node.name) == "running" and self._answers(node) for node in present.nodes)
 
     def _has_network(self) -> bool:
-        return (network.NAMESPACES / network.namespace(self.name)).exists()
+        return (NAMESPACES / network.namespace(self.name)).exists()
 
     def _state(self, node: str) -> str:
         if not machine.is_running(self.name, node):
@@ -233,15 +230,13 @@ class Site:
         present = record.load(self.name)
         if present is None:
             known = ", ".join(list_sites()) or "none"
-            message = f"there is no practice site {self.name} (there are: {known}); make it with `up {self.name}`"
-            raise LabError(message)
+            raise LabError(f"there is no practice site {self.name} (there are: {known}); make it with `up {self.name}`")
         return present
 
     def _node(self, name: str) -> Node:
         nodes = {node.name: node for node in self.nodes()}
         if name not in nodes:
-            message = f"site {self.name} has no node {name}; it has {', '.join(nodes)}"
-            raise LabError(message)
+            raise LabError(f"site {self.name} has no node {name}; it has {', '.join(nodes)}")
         return nodes[name]
 
     def _pairs(self, node: str, others: tuple[str, ...]) -> list[tuple[IPv4Address, IPv4Address]]:
@@ -256,8 +251,7 @@ class Site:
         for other in list_sites():
             present = record.load(other)
             if other != self.name and present and any(layer.is_relative_to(self.home) for layer in present.layers):
-                message = f"site {other} stands on a snapshot of {self.name}; take {other} down first"
-                raise LabError(message)
+                raise LabError(f"site {other} stands on a snapshot of {self.name}; take {other} down first")
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -281,11 +275,8 @@ def list_sites() -> list[str]:
 def require_root() -> None:
     """Refuse early when the lab cannot work."""
     if run("id", "-u").strip() != "0":
-        message = "practice nodes are made by root; run this with sudo"
-        raise LabError(message)
+        raise LabError("practice nodes are made by root; run this with sudo")
 
 
 def _layers_below(snapshot: Path) -> tuple[Path, ...]:
-    from pathlib import Path as _Path  # noqa: PLC0415
-
-    return tuple(_Path(line) for line in (snapshot / "below").read_text().splitlines() if line)
+    return tuple(Path(line) for line in (snapshot / "below").read_text().splitlines() if line)
