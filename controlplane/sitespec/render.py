@@ -99,7 +99,7 @@ def _parts(site: Site, node: Node, bundle: BundleFacts, models: tuple[Inputs, ..
     if "models" in roles:
         yield _models(site, models)
     if "control_plane" in roles:
-        yield _control_plane(site, node, models)
+        yield _control_plane(site, node)
     if "gateway" in roles:
         yield _gateway(site, node)
 
@@ -159,6 +159,7 @@ def _node_base(site: Site, node: Node, bundle: BundleFacts) -> Inputs:
         "node_base_hosts": [{"name": other.name, "address": str(other.address)} for other in site.nodes],
         "node_base_depot_url": _depot_url(site),
         "node_base_depot_key": bundle.apt_key,
+        "node_base_bundle_digest": bundle.digest,
         "node_base_features": list(_features(site, node)),
     }
 
@@ -234,24 +235,26 @@ def _models(site: Site, models: tuple[Inputs, ...]) -> Inputs:
     }
 
 
-def _control_plane(site: Site, node: Node, models: tuple[Inputs, ...]) -> Inputs:
+def _control_plane(site: Site, node: Node) -> Inputs:
     return {
         "control_plane_site_name": site.name,
         "control_plane_listen_address": str(node.address),
         "control_plane_database_address": _address(site, site.services.database),
-        "control_plane_nodes": [
-            {"name": other.name, "address": str(other.address), "zone": other.zone, "gpus": _gpus(other)}
-            for other in site.nodes
-        ],
-        "control_plane_models": list(models),
+        "control_plane_gateway_uri": _gateway_uri(site),
         "control_plane_admin_port": ADMIN_API[0],
         "control_plane_machine_port": MACHINE_API[0],
     }
 
 
+def _gateway_uri(site: Site) -> str:
+    gateway = site.node(site.services.gateways[0])
+    return f"redoubt://{site.name}/zone/{gateway.zone}/service/gateway"
+
+
 def _gateway(site: Site, node: Node) -> Inputs:
     control_plane = site.services.control_plane
     return {
+        "gateway_site_name": site.name,
         "gateway_listen_address": str(node.address),
         "gateway_control_plane_name": control_plane,
         "gateway_control_plane_address": _address(site, control_plane),

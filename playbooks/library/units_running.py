@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+from pathlib import Path
+
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
@@ -16,18 +19,35 @@ options:
     type: list
     elements: str
     required: true
+  outdated_by:
+    description:
+      - Files and folders that other roles replace, such as certificates and code.
+      - A unit that started before one of them changed is restarted.
+    type: list
+    elements: path
+    default: []
 author: Redoubt
 """
 
-PROPERTIES = ["Id", "LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload"]
+PROPERTIES = ["LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "ActiveEnterTimestamp"]
 ENABLED = {"enabled", "static", "indirect", "generated"}
+TIMESTAMP = "%a %Y-%m-%d %H:%M:%S.%f %Z"
 
 
 def read_state(module: AnsibleModule, unit: str) -> dict[str, str]:
     """Read what systemd knows about a unit."""
     asked = [f"--property={name}" for name in PROPERTIES]
-    _, out, _ = module.run_command(["systemctl", "show", *asked, unit], check_rc=True)
+    _, out, _ = module.run_command(["systemctl", "show", "--timestamp=us+utc", *asked, unit], check_rc=True)
     return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+
+
+def wanted_verbs(state: dict[str, str], changed_at: float) -> list[str]:
+    """Decide what a unit needs."""
+    verbs = [] if state["UnitFileState"] in ENABLED else ["enable"]
+    if state["ActiveState"] != "active":
+        return [*verbs, "start"]
+    since = datetime.strptime(state["ActiveEnterTimestamp"], TIMESTAMP).replace(tzinfo=timezone.utc)
+    return [*verbs, "restart"] if since.timestamp() < changed_at else verbs
 
 
 def act(module: AnsibleModule, verb: str, unit: str) -> None:
@@ -45,21 +65,25 @@ def act(module: AnsibleModule, verb: str, unit: str) -> None:
 def main() -> None:
     """Bring every unit up and report which ones were not."""
     module = AnsibleModule(
-        argument_spec={"names": {"type": "list", "elements": "str", "required": True}}, supports_check_mode=True
+        argument_spec={
+            "names": {"type": "list", "elements": "str", "required": True},
+            "outdated_by": {"type": "list", "elements": "path", "default": []},
+        },
+        supports_check_mode=True,
     )
     names: list[str] = module.params["names"]
-    states = [read_state(module, unit) for unit in names]
-    enabled = [unit for unit, state in zip(names, states, strict=True) if state["UnitFileState"] not in ENABLED]
-    started = [unit for unit, state in zip(names, states, strict=True) if state["ActiveState"] != "active"]
+    outdated_by = [Path(path) for path in module.params["outdated_by"]]
+    changed_at = max((path.stat().st_mtime for path in outdated_by if path.exists()), default=0.0)
+    states = {unit: read_state(module, unit) for unit in names}
+    verbs = {unit: wanted_verbs(states[unit], changed_at) for unit in names}
     if not module.check_mode:
-        if any("yes" in state["NeedDaemonReload"] or state["LoadState"] == "not-found" for state in states):
+        if any(state["NeedDaemonReload"] == "yes" or state["LoadState"] == "not-found" for state in states.values()):
             module.run_command(["systemctl", "daemon-reload"], check_rc=True)
         for unit in names:
-            if unit in enabled:
-                act(module, "enable", unit)
-            if unit in started:
-                act(module, "start", unit)
-    module.exit_json(changed=bool(enabled or started), enabled=enabled, started=started)
+            for verb in verbs[unit]:
+                act(module, verb, unit)
+    started = [unit for unit in names if {"start", "restart"} & set(verbs[unit])]
+    module.exit_json(changed=any(verbs.values()), started=started)
 
 
 if __name__ == "__main__":
