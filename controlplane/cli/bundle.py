@@ -1,0 +1,90 @@
+"""redoubt bundle: the signed set of everything a site needs."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controlplane.bundle.build import Order, build_bundle
+from controlplane.bundle.verify import Verified, inspect_bundle, verify_bundle
+from controlplane.cli.screen import Json, say, show_json
+from controlplane.kit.crypto import load_verify_key
+from controlplane.kit.errors import BadInput
+
+app = typer.Typer(no_args_is_help=True, help="The signed set of everything a site needs.")
+
+DEFAULT_CACHE = Path("~/.cache/redoubt")
+
+Where = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder of a bundle, or its .tar.")]
+Key = Annotated[Path | None, typer.Option("--key", help="Public key; default: the builder's own.")]
+Cache = Annotated[Path, typer.Option("--cache", envvar="REDOUBT_CACHE", help="Cache; holds the builder's keys.")]
+
+
+@app.command()
+def build(
+    out: Annotated[Path, typer.Option("--out", help="Folder to make; the tar stands beside it.")],
+    features: Annotated[Path, typer.Option("--features", help="The recipe.")] = Path("images/bundle.toml"),
+    locks: Annotated[Path, typer.Option("--locks", help="Lock of the nodes' Python packages.")] = Path(
+        "locks/node.lock"
+    ),
+    base: Annotated[Path | None, typer.Option("--base", help="Tree of the node image; its packages stay out.")] = None,
+    models: Annotated[list[Path] | None, typer.Option("--models", help="Folder with weights and manifests.")] = None,
+    project: Annotated[Path, typer.Option("--project", help="Sources of the product.")] = Path(),
+    cache: Cache = DEFAULT_CACHE,
+    as_json: Json = False,
+) -> None:
+    """Build and sign a bundle; unchanged inputs leave it as it is."""
+    started = time.monotonic()
+    order = Order(features, locks, out.resolve(), project.resolve(), cache.expanduser(), base, tuple(models or ()))
+    built = build_bundle(order, _progress)
+    if as_json:
+        facts = {"folder": str(built.folder), "archive": str(built.archive), "digest": built.digest}
+        seconds = round(time.monotonic() - started, 1)
+        show_json({**facts, "size_bytes": built.size_bytes, "changed": built.fresh, "seconds": seconds})
+    else:
+        say(f"{built.archive}: {built.size_bytes / 1e6:.0f} MB, digest {built.digest}")
+
+
+@app.command()
+def verify(bundle: Where, key: Key = None, cache: Cache = DEFAULT_CACHE, as_json: Json = False) -> None:
+    """Check the signature and every byte; a file that differs is named."""
+    started = time.monotonic()
+    _show(verify_bundle(bundle, load_verify_key(_key(key, cache))), started, as_json=as_json, word="verified")
+
+
+@app.command()
+def inspect(bundle: Where, key: Key = None, cache: Cache = DEFAULT_CACHE, as_json: Json = False) -> None:
+    """Check the signature and say what the bundle holds, without reading its files."""
+    started = time.monotonic()
+    found = inspect_bundle(bundle, load_verify_key(_key(key, cache)))
+    _show(found, started, as_json=as_json, word="signed, files not read")
+    if not as_json:
+        for model in found.manifest.models:
+            say(f"  model {model.name}: {model.size_bytes} bytes, {model.licence}")
+        for file in found.manifest.files:
+            say(f"  {file.sha256[:16]} {file.size_bytes:>12} {file.path}")
+
+
+def _show(found: Verified, started: float, *, as_json: bool, word: str) -> None:
+    manifest = found.manifest
+    if as_json:
+        seconds = round(time.monotonic() - started, 2)
+        facts = {"digest": found.digest, "files": len(manifest.files), "size_bytes": manifest.size_bytes}
+        models = [model.model_dump() for model in manifest.models]
+        show_json({**facts, "features": manifest.features, "models": models, "seconds": seconds})
+    else:
+        say(f"{word}: {len(manifest.files)} files, {manifest.size_bytes / 1e6:.0f} MB, digest {found.digest}")
+
+
+def _key(key: Path | None, cache: Path) -> Path:
+    path = key or cache.expanduser() / "keys" / "bundle.pub"
+    if not path.is_file():
+        raise BadInput(f"{path} does not exist", remedy="name the key that signed the bundle: --key FILE")
+    return path
+
+
+def _progress(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()

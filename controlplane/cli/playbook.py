@@ -1,0 +1,132 @@
+"""Run playbooks in a process of their own: progress on standard error, a record of what happened as the result."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from controlplane.kit.errors import BadInput, RedoubtError, Unavailable
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class HostTally(BaseModel):
+    """Tasks of one node by outcome."""
+
+    ok: int
+    changed: int
+    failed: int
+
+
+class StageTime(BaseModel):
+    name: str
+    seconds: float
+    changed: int
+
+
+class Change(BaseModel):
+    host: str
+    stage: str
+    task: str
+
+
+class Failure(BaseModel):
+    kind: str
+    host: str
+    stage: str
+    task: str
+    cause: str
+
+
+class RunRecord(BaseModel):
+    """What a run of playbooks did."""
+
+    hosts: dict[str, HostTally]
+    stages: list[StageTime]
+    changes: list[Change]
+    failures: list[Failure]
+    seconds: float
+
+    @property
+    def changed(self) -> int:
+        return sum(host.changed for host in self.hosts.values())
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How the nodes are reached: an ssh_config of their own, and the network namespace they live in."""
+
+    ssh_config: Path | None = None
+    netns: str | None = None
+
+
+def run_playbooks(
+    names: Sequence[str], inventory: Path, inputs: dict[str, str], reach: Reach, *, check: bool
+) -> RunRecord:
+    """Run playbooks against an inventory; raises Unavailable when Ansible itself cannot run."""
+    with tempfile.TemporaryDirectory(prefix="redoubt-run-") as scratch:
+        record = Path(scratch) / "record.json"
+        playbooks = [str(REPOSITORY / "playbooks" / f"{name}.yml") for name in names]
+        mode = ["--check", "--diff"] if check else []
+        command = [*_prefix(reach, record, Path(scratch)), "--inventory", str(inventory), *mode]
+        done = subprocess.run(
+            [*command, "--extra-vars", json.dumps(inputs), *playbooks],
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno(),
+            check=False,
+        )
+        if not record.is_file():
+            raise Unavailable(
+                f"Ansible ended with {done.returncode} before the first stage", remedy="see its words above"
+            )
+        found = RunRecord.model_validate_json(record.read_bytes())
+    if done.returncode and not found.failures:
+        raise Unavailable(f"Ansible ended with {done.returncode}", remedy="see its words above")
+    return found
+
+
+def failed_run(record: RunRecord, *, again: str) -> RedoubtError:
+    """Return the error that says why a run failed and what to do."""
+    first = record.failures[0]
+    silent = [failure.host for failure in record.failures if failure.kind == "unreachable"]
+    reasons = tuple(f"{failure.host}: {failure.task}: {failure.cause}" for failure in record.failures)
+    if silent:
+        names = ", ".join(sorted(set(silent)))
+        remedy = f"power on {names}, check cable and address in site.yml; then repeat: {again}"
+        return Unavailable(f"{first.stage}: {names}: {first.cause}", remedy=remedy, code="node_silent", reasons=reasons)
+    if first.stage.startswith("Preflight") and first.host == "localhost":
+        return _refused(first.cause, again, reasons)
+    detail = f"{first.stage} failed on {first.host}: {first.task}: {first.cause}"
+    return Unavailable(detail, remedy=f"correct the cause, then repeat: {again}", code="stage_failed", reasons=reasons)
+
+
+class StaleInventory(BadInput):
+    """The rendered inventory is not the one of this site spec."""
+
+    status = 409
+    exit_code = 3
+    kind = "refused"
+
+
+def _refused(cause: str, again: str, reasons: tuple[str, ...]) -> RedoubtError:
+    return StaleInventory(cause, remedy=f"render the inventory, then repeat: {again}", reasons=reasons)
+
+
+def _prefix(reach: Reach, record: Path, scratch: Path) -> list[str]:
+    enter = ["nsenter", f"--net=/run/netns/{reach.netns}"] if reach.netns else []
+    settings = {
+        "ANSIBLE_CONFIG": REPOSITORY / "ansible.cfg",
+        "ANSIBLE_STDOUT_CALLBACK": "redoubt",
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": scratch,  # sites on one machine share addresses, so no socket may be shared
+        "REDOUBT_RUN_RECORD": record,
+        "LC_ALL": "C.UTF-8",
+    }
+    ssh = f"-F {reach.ssh_config} " if reach.ssh_config else ""
+    settings["ANSIBLE_SSH_ARGS"] = f"{ssh}-o ControlMaster=auto -o ControlPersist=60s"
+    words = [f"{name}={value}" for name, value in settings.items()]
+    return [*enter, "env", *words, str(Path(sys.executable).parent / "ansible-playbook")]

@@ -1,0 +1,120 @@
+"""The Python of the product: a virtual environment made of the depot's wheels, every one checked by hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import ssl
+import tempfile
+import urllib.request
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: depot_python
+short_description: A virtual environment from the depot
+description:
+  - Asks the depot only when the bundle or the features changed; installs only when the requirements changed.
+options:
+  path:
+    description: Where the environment lies.
+    type: path
+    required: true
+  depot_url:
+    description: Address of the depot.
+    type: str
+    required: true
+  authority:
+    description: Certificate of the site's authority.
+    type: path
+    required: true
+  bundle:
+    description: Digest of the bundle that the depot serves.
+    type: str
+    required: true
+  features:
+    description: Extras of the product.
+    type: list
+    elements: str
+    required: true
+  pip_wheels:
+    description: Folder where the distribution keeps pip as a wheel.
+    type: path
+    required: true
+author: Redoubt
+"""
+
+PROJECT = "redoubt"
+
+
+def requirements(module: AnsibleModule) -> str:
+    """Fetch the requirements of every feature; a pin that several name stays once."""
+    params = module.params
+    context = ssl.create_default_context(cafile=params["authority"])
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    pins: dict[str, str] = {}
+    for feature in sorted(params["features"]):
+        url = f"{params['depot_url']}/requirements/{feature}.txt"
+        try:
+            with opener.open(url, timeout=20) as answer:
+                text = answer.read().decode()
+        except OSError as error:
+            module.fail_json(msg=f"The depot does not answer for {url}: {error}. Look at nginx.service on the depot.")
+        for pin in text.replace("\\\n", " ").splitlines():
+            pins[pin.split()[0]] = " ".join(pin.split())
+    return "".join(f"{pin}\n" for pin in sorted(pins.values()))
+
+
+def install(module: AnsibleModule, wanted: str, path: Path) -> None:
+    """Bring the environment to the requirements."""
+    if not (path / "bin/python").exists():
+        module.run_command(["python3", "-m", "venv", "--without-pip", str(path)], check_rc=True)
+    pip_wheel = next(Path(module.params["pip_wheels"]).glob("pip-*.whl"))
+    pip = [str(path / "bin/python"), f"{pip_wheel}/pip", "--isolated", "--quiet", "--disable-pip-version-check"]
+    # The product's own version says little about its content, so it is always installed anew.
+    module.run_command([*pip, "uninstall", "--yes", PROJECT], check_rc=True)
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as pins:
+        pins.write(wanted)
+        pins.flush()
+        depot = ["--index-url", f"{module.params['depot_url']}/wheels/simple/", "--cert", module.params["authority"]]
+        only = ["--no-cache-dir", "--require-hashes", "--only-binary=:all:", "--no-deps"]
+        module.run_command([*pip, "install", *depot, *only, "--requirement", pins.name], check_rc=True)
+
+
+def main() -> None:
+    """Install what changed."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "depot_url": {"type": "str", "required": True},
+            "authority": {"type": "path", "required": True},
+            "bundle": {"type": "str", "required": True},
+            "features": {"type": "list", "elements": "str", "required": True},
+            "pip_wheels": {"type": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    path = Path(module.params["path"])
+    stamp = path / ".redoubt.json"
+    asked = {"bundle": module.params["bundle"], "features": sorted(module.params["features"])}
+    known = json.loads(stamp.read_text(encoding="utf-8")) if stamp.exists() else {}
+    if {key: known.get(key) for key in asked} == asked:
+        module.exit_json(changed=False)
+    if module.check_mode:
+        module.exit_json(changed=True)
+    wanted = requirements(module)
+    digest = hashlib.sha256(wanted.encode()).hexdigest()
+    changed = digest != known.get("requirements")
+    if changed:
+        stamp.unlink(missing_ok=True)
+        install(module, wanted, path)
+    fresh = stamp.with_suffix(".new")
+    fresh.write_text(json.dumps({**asked, "requirements": digest}), encoding="utf-8")
+    shutil.move(fresh, stamp)
+    module.exit_json(changed=changed)
+
+
+if __name__ == "__main__":
+    main()
