@@ -7,6 +7,7 @@ from hypothesis import settings
 
 from tests.support.network import close_the_network
 
+pytest_plugins = ["tests.support.plane_fixtures"]
 close_the_network()
 settings.register_profile("redoubt", deadline=None)  # a busy two-core machine is no finding
 settings.load_profile("redoubt")

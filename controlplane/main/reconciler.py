@@ -1,8 +1,11 @@
 """The reconciler process: convergence loops and the gateway's snapshot."""
 
 import asyncio
+import os
+import socket
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 
 from controlplane.domains.audit.types import SYSTEM
 from controlplane.domains.serving import service as serving
@@ -10,6 +13,7 @@ from controlplane.domains.serving.loops import RunPlace, ServingLoops
 from controlplane.engines.port import Engine
 from controlplane.engines.process import ProcessEngine
 from controlplane.engines.slurm.engine import SlurmEngine
+from controlplane.kit.clock import SystemClock
 from controlplane.kit.crypto import load_signing_key
 from controlplane.kit.loop import run_every
 from controlplane.kit.tx import Database
@@ -42,16 +46,27 @@ def make_engine(settings: ReconcilerSettings) -> Engine:
     """Return the one engine that the settings name."""
     match settings.engine:
         case ProcessEngineSettings():
-            return ProcessEngine(settings.engine.state_dir)
+            return make_process_engine(settings.engine.state_dir)
         case SlurmEngineSettings() as slurm:
             return SlurmEngine(
-                socket=slurm.socket,
-                token_file=slurm.token_file,
+                slurm.socket,
+                slurm.token_file,
+                clock=SystemClock().monotonic,
                 user=slurm.user,
                 partition=slurm.partition,
                 account=slurm.account,
                 qos=slurm.qos,
             )
+
+
+def make_process_engine(state_dir: Path) -> ProcessEngine:
+    """Return the engine of this host; runs see no more of our environment than they need."""
+    return ProcessEngine(
+        state_dir,
+        node=socket.gethostname().partition(".")[0],
+        environment={"PATH": os.environ.get("PATH", os.defpath)},
+        clock=SystemClock().monotonic,
+    )
 
 
 def _place(settings: ReconcilerSettings) -> RunPlace:

@@ -1,0 +1,75 @@
+"""How the CLI shows things: one table style, one JSON style, one error style."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+import typer
+from pydantic import BaseModel
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from controlplane.kit.errors import RedoubtError
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+STATE_STYLES = {
+    "ready": "green", "present": "green", "degraded": "yellow", "draining": "yellow", "loading": "cyan",
+    "starting": "cyan", "wanted": "cyan", "silent": "red", "lost": "red", "missing": "red", "failed": "red",
+}  # fmt: skip
+
+
+def show(rows: Iterable[BaseModel], columns: Sequence[tuple[str, str]], *, as_json: bool, empty: str) -> None:
+    """Print rows as a table of (heading, field) columns, or as a JSON list."""
+    found = list(rows)
+    if as_json:
+        show_json([row.model_dump(mode="json") for row in found])
+    elif not found:
+        say(empty)
+    else:
+        _console().print(_table(found, columns))
+
+
+def show_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def say(line: str) -> None:
+    """Print one plain line."""
+    sys.stdout.write(line + "\n")
+
+
+def show_error(error: RedoubtError) -> None:
+    """Print the cause, the reasons and the next step on standard error."""
+    sys.stderr.write(f"redoubt: {error.detail}\n")
+    for reason in error.reasons:
+        if reason != error.detail:
+            sys.stderr.write(f"  - {reason}\n")
+    sys.stderr.write(f"  next: {error.remedy}\n")
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _table(rows: Sequence[BaseModel], columns: Sequence[tuple[str, str]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading, _ in columns:
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*(_cell(getattr(row, field)) for _, field in columns))
+    return table
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case tuple() | list():
+            return ", ".join(str(item) for item in value) or "-"
+        case str() if value in STATE_STYLES:
+            return f"[{STATE_STYLES[value]}]{value}[/]"
+        case _:
+            return str(value) or "-"

@@ -1,0 +1,153 @@
+"""The typed client of the admin API."""
+
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from controlplane.contracts import admin
+from controlplane.kit import errors
+from controlplane.kit.ids import new_id
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+KINDS: dict[str, type[errors.RedoubtError]] = {
+    kind.kind.replace("_", " "): kind
+    for kind in (
+        errors.BadInput,
+        errors.Unauthenticated,
+        errors.Denied,
+        errors.NotFound,
+        errors.Conflict,
+        errors.Refused,
+        errors.Unavailable,
+    )
+}
+
+
+@dataclass(frozen=True)
+class Link:
+    """Where the api is and who asks. `tls` is None on the box's loopback."""
+
+    url: str
+    token: str | None
+    tls: ssl.SSLContext | None
+
+
+class AdminClient:
+    """One method a verb. Every failure is a RedoubtError with the server's own remedy."""
+
+    def __init__(self, link: Link, *, timeout_s: float = 30) -> None:
+        headers = {"Authorization": f"Bearer {link.token}"} if link.token else {}
+        verify: ssl.SSLContext | bool = link.tls if link.tls is not None else True
+        self._http = httpx.Client(
+            base_url=f"{link.url}/api/v1", headers=headers, verify=verify, timeout=timeout_s, trust_env=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def enrol(self, ask: admin.Enrol) -> admin.NewKey:
+        return self._post("/enrolments", ask, admin.NewKey)
+
+    def whoami(self) -> admin.Whoami:
+        return self._get("/whoami", admin.Whoami)
+
+    def create_key(self, ask: admin.CreateKey) -> admin.NewKey:
+        return self._post("/api-keys", ask, admin.NewKey)
+
+    def list_keys(self) -> Iterator[admin.Key]:
+        return self._list("/api-keys", admin.Key)
+
+    def revoke_key(self, key_id: str) -> admin.Key:
+        return admin.Key.model_validate_json(self._send("DELETE", f"/api-keys/{key_id}"))
+
+    def declare_nodes(self, ask: admin.DeclareNodes) -> admin.Declared:
+        return admin.Declared.model_validate_json(self._send("PUT", "/nodes", ask))
+
+    def list_nodes(self) -> Iterator[admin.Node]:
+        return self._list("/nodes", admin.Node)
+
+    def get_node(self, name: str) -> admin.Node:
+        return self._get(f"/nodes/{name}", admin.Node)
+
+    def list_gpus(self) -> Iterator[admin.Gpu]:
+        return self._list("/gpus", admin.Gpu)
+
+    def list_leases(self) -> Iterator[admin.Lease]:
+        return self._list("/leases", admin.Lease)
+
+    def register_model(self, ask: admin.ModelManifest) -> admin.Model:
+        return self._post("/models", ask, admin.Model)
+
+    def list_models(self) -> Iterator[admin.Model]:
+        return self._list("/models", admin.Model)
+
+    def create_endpoint(self, ask: admin.CreateEndpoint) -> admin.Endpoint:
+        return self._post("/endpoints", ask, admin.Endpoint)
+
+    def list_endpoints(self) -> Iterator[admin.Endpoint]:
+        return self._list("/endpoints", admin.Endpoint)
+
+    def get_endpoint(self, name: str) -> admin.Endpoint:
+        return self._get(f"/endpoints/{name}", admin.Endpoint)
+
+    def revise_endpoint(self, name: str, ask: admin.ReviseEndpoint) -> admin.Endpoint:
+        return admin.Endpoint.model_validate_json(self._send("PATCH", f"/endpoints/{name}", ask))
+
+    def delete_endpoint(self, name: str) -> None:
+        self._send("DELETE", f"/endpoints/{name}")
+
+    def list_audit_events(self) -> Iterator[admin.AuditEvent]:
+        return self._list("/audit-events", admin.AuditEvent)
+
+    def _get(self, path: str, shape: type[Shape]) -> Shape:
+        return shape.model_validate_json(self._send("GET", path))
+
+    def _post(self, path: str, ask: BaseModel, shape: type[Shape]) -> Shape:
+        return shape.model_validate_json(self._send("POST", path, ask, {"Idempotency-Key": new_id("call")}))
+
+    def _list(self, path: str, shape: type[Shape]) -> Iterator[Shape]:
+        """Give every row, page by page as they are asked for."""
+        cursor: str | None = ""
+        while cursor is not None:
+            query = f"?cursor={cursor}" if cursor else ""
+            page = admin.Rows[shape].model_validate_json(self._send("GET", f"{path}{query}"))  # type: ignore[valid-type]
+            yield from page.items
+            cursor = page.cursor
+
+    def _send(
+        self, method: str, path: str, ask: BaseModel | None = None, headers: dict[str, str] | None = None
+    ) -> bytes:
+        content = ask.model_dump_json().encode() if ask is not None else None
+        sent = {**(headers or {}), **({"Content-Type": "application/json"} if content else {})}
+        try:
+            answer = self._http.request(method, path, content=content, headers=sent)
+        except httpx.HTTPError as error:
+            raise errors.Unavailable(
+                f"no answer from {self._http.base_url.host}:{self._http.base_url.port}: {error}",
+                remedy="check the address, the CA file, and that redoubt-api runs on the control-plane node",
+            ) from None
+        if answer.is_error:
+            raise _to_error(answer)
+        return answer.content
+
+
+def _to_error(answer: httpx.Response) -> errors.RedoubtError:
+    try:
+        problem = admin.Problem.model_validate_json(answer.content)
+    except ValidationError:
+        return errors.Unavailable(
+            f"{answer.url.host} answered {answer.status_code}", remedy="is this the admin API's port?"
+        )
+    kind = KINDS.get(problem.title, errors.RedoubtError)
+    return kind(problem.detail, remedy=problem.remedy, code=problem.code, reasons=problem.reasons)

@@ -1,0 +1,199 @@
+"""The control plane over a real database, through ASGI, with an engine that behaves and starts nothing."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import httpx
+from fastapi import FastAPI
+
+from controlplane.api.app import Surroundings, make_admin_app, make_machine_app
+from controlplane.contracts.admin import ModelManifest
+from controlplane.contracts.agent import GpuReading, HostReading, LostGpu, NodeReport
+from controlplane.domains.audit.types import SYSTEM
+from controlplane.domains.identity import service as identity
+from controlplane.domains.serving.loops import RunPlace, ServingLoops
+from controlplane.engines.port import Abilities, EngineState, ObservedRun, RunOrder
+from controlplane.kit.clock import SystemClock
+from controlplane.kit.errors import Unavailable
+from controlplane.kit.tx import Database
+from controlplane.web.peer import Peer
+
+SITE = "testsite"
+GIB = 1024**3
+
+
+class TestClock:
+    """Time that a test moves."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self._shift = timedelta(0)
+
+    def now(self) -> datetime:
+        return SystemClock().now() + self._shift
+
+    def monotonic(self) -> float:
+        return SystemClock().monotonic() + self._shift.total_seconds()
+
+    def move(self, seconds: float) -> None:
+        self._shift += timedelta(seconds=seconds)
+
+
+@dataclass
+class TableEngine:
+    """An engine that keeps its promise (a name starts once) in a table, and can be away."""
+
+    abilities: Abilities = field(default=Abilities("table", many_nodes=True, isolates_gpus=True, instant_start=True))
+    runs: dict[str, ObservedRun] = field(default_factory=dict)
+    orders: list[RunOrder] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+    away: bool = False
+
+    async def start(self, order: RunOrder) -> ObservedRun:
+        self._answer()
+        if order.name not in self.runs:
+            self.orders.append(order)
+            self.runs[order.name] = ObservedRun(order.name, f"job-{len(self.orders)}", EngineState.RUNNING, "gpu1", "")
+        return self.runs[order.name]
+
+    async def observe(self) -> dict[str, ObservedRun]:
+        self._answer()
+        return dict(self.runs)
+
+    async def stop(self, name: str, *, grace_s: float) -> None:
+        self._answer()
+        del grace_s
+        self.stopped.append(name)
+        self.end(name)
+
+    def end(self, name: str) -> None:
+        if name in self.runs:
+            self.runs[name] = replace(self.runs[name], state=EngineState.ENDED, reason="ended")
+
+    def _answer(self) -> None:
+        if self.away:
+            raise Unavailable("the engine is away", remedy="wait")
+
+
+@dataclass
+class ControlPlane:
+    """What a test of a face or a loop needs."""
+
+    database: Database
+    clock: TestClock
+    engine: TableEngine
+    loops: ServingLoops
+    admin_app: FastAPI
+    machine_app: FastAPI
+
+    @asynccontextmanager
+    async def client(self, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
+        """Speak to the admin API, with a key or as nobody."""
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        transport = httpx.ASGITransport(self.admin_app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api/api/v1", headers=headers) as client:
+            yield client
+
+    @asynccontextmanager
+    async def machine(self, kind: str, name: str, *, site: str = SITE) -> AsyncIterator[httpx.AsyncClient]:
+        """Speak to the machine API as the holder of a certificate."""
+        transport = httpx.ASGITransport(_as_peer(self.machine_app, Peer(site, "north", kind, name)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://api/api/v1") as client:
+            yield client
+
+    async def administrator(self) -> str:
+        """Enrol the first administrator and return the key."""
+        async with self.database.transaction() as tx:
+            code = await identity.create_enrolment_code(tx, SYSTEM)
+        async with self.client() as client:
+            answer = await client.post("/enrolments", json={"code": code, "name": "ada"})
+        return str(answer.json()["secret"])
+
+    async def report(self, node: str, *, gpus: int = 2, name: str = "NVIDIA H100 80GB HBM3", lost: int = 0) -> None:
+        """Send an agent's report for a node."""
+        async with self.machine("node", node) as client:
+            answer = await client.post(
+                "/agent/reports", json=make_report(self.clock, node, gpus, name, lost).model_dump(mode="json")
+            )
+        assert answer.status_code == httpx.codes.NO_CONTENT, answer.text
+
+
+def make_control_plane(database_url: str) -> ControlPlane:
+    clock = TestClock()
+    database = Database(database_url, clock, pool=5)
+    engine = TableEngine()
+    given = Surroundings(SITE, database, 10.0, None)
+    place = RunPlace(
+        "python", "https://ctl1:8443", "PEM", "redoubt://testsite/zone/north/service/gateway", "/models", 1, 2, ""
+    )
+    return ControlPlane(
+        database, clock, engine, ServingLoops(database, engine, place), make_admin_app(given), make_machine_app(given)
+    )
+
+
+def make_report(clock: TestClock, node: str, gpus: int, name: str, lost: int) -> NodeReport:
+    """Return a report in which the last `lost` of `gpus` cards do not answer."""
+    host = HostReading(
+        hostname=node,
+        boot_id="boot",
+        uptime_s=1,
+        cpus=2,
+        load_1m_milli=0,
+        memory_total_bytes=GIB,
+        memory_available_bytes=GIB,
+        disk_total_bytes=GIB,
+        disk_free_bytes=GIB,
+    )
+    readings = tuple(
+        GpuReading(
+            index=i,
+            uuid=f"GPU-{node}-{i}",
+            name=name,
+            serial=None,
+            pci_bus_id=f"0000:0{i}:00.0",
+            memory_total_bytes=80 * GIB,
+            memory_used_bytes=0,
+            utilisation_percent=0,
+            temperature_c=40,
+            power_w=70,
+            ecc_uncorrected=0,
+            recovery_action=0,
+        )
+        for i in range(gpus - lost)
+    )
+    gone = tuple(LostGpu(index=i, error="GPU is lost") for i in range(gpus - lost, gpus))
+    return NodeReport(
+        observed_at=clock.now(),
+        sequence=int(clock.now().timestamp() * 1000),
+        agent_version="0",
+        host=host,
+        driver="550",
+        gpus=readings,
+        lost_gpus=gone,
+    )
+
+
+def make_manifest(name: str = "tiny", *, weights: int = 10 * GIB) -> ModelManifest:
+    return ModelManifest(
+        name=name,
+        file=f"{name}.gguf",
+        sha256="ab" * 32,
+        size_bytes=weights,
+        format="gguf",
+        licence="Apache-2.0",
+        context_tokens=4096,
+        weights_bytes=weights,
+        kv_bytes_per_token=1000,
+        vocab_tokens=32000,
+    )
+
+
+def _as_peer(app: FastAPI, peer: Peer):
+    async def shown(scope, receive, send) -> None:
+        scope["extensions"] = {"redoubt.peer": {"peer": peer}}
+        await app(scope, receive, send)
+
+    return shown

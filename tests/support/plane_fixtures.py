@@ -1,0 +1,33 @@
+"""Fixtures of everything that needs a database; loaded by tests/conftest.py."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.control_plane import ControlPlane, make_control_plane
+from tests.support.database import empty, migrate, running_server
+
+
+@pytest.fixture(scope="session")
+def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Give one migrated database to all tests of this worker."""
+    directory: Path = tmp_path_factory.mktemp("postgres") / "data"
+    with running_server(directory) as url:
+        migrate(url)
+        yield url
+
+
+@pytest.fixture
+async def plane(database_url: str) -> AsyncIterator[ControlPlane]:
+    """Give an empty control plane."""
+    await empty(database_url)
+    made = make_control_plane(database_url)
+    yield made
+    await made.database.close()
+
+
+@pytest.fixture
+async def admin(plane: ControlPlane) -> str:
+    """Give an administrator's key."""
+    return await plane.administrator()
