@@ -123,20 +123,20 @@ static bool take_event(nvmlEventSet_t set, nvmlEventData_t *out) {
     return found != NULL;
 }
 
-static u64 steady_ms(void) {
+static u64 steady_us(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (u64)now.tv_sec * 1000ULL + (u64)now.tv_nsec / 1000000ULL;
+    return (u64)now.tv_sec * 1000000ULL + (u64)now.tv_nsec / 1000ULL;
 }
 
 nvmlReturn_t nvmlEventSetWait_v2(nvmlEventSet_t set, nvmlEventData_t *out, u32 timeout_ms) {
     const struct timespec pause = {.tv_nsec = POLL_NS};
-    const u64 began_ms = steady_ms();
+    const u64 end_us = steady_us() + timeout_ms * 1000ULL + 1;
     if (!set || !out) return NVML_ERROR_INVALID_ARGUMENT;
     if (__atomic_load_n(&users, __ATOMIC_SEQ_CST) == 0) return NVML_ERROR_UNINITIALIZED;
     for (;;) {
         if (take_event(set, out)) return NVML_SUCCESS;
-        if (steady_ms() - began_ms >= timeout_ms) return NVML_ERROR_TIMEOUT;
+        if (steady_us() >= end_us) return NVML_ERROR_TIMEOUT;
         nanosleep(&pause, NULL);
     }
 }
