@@ -170,8 +170,12 @@ def _snapshot(asked: argparse.Namespace) -> int:
 
 
 def _restore(asked: argparse.Namespace) -> int:
-    site = Site(asked.site).restore(asked.name, into=asked.into)
-    _say(f"site {site.name} is up from {asked.name}")
+    began = time.monotonic()
+    if asked.into:
+        Site(asked.site).restore_as(asked.name, asked.into)
+    else:
+        Site(asked.site).restore(asked.name)
+    _say(f"site {asked.into or asked.site} is up from {asked.name} ({time.monotonic() - began:.1f} s)")
     return 0
 
 

@@ -47,6 +47,8 @@ def kill(site: str, node: str | None = None, *, timeout_s: float = 15) -> None:
 
 def set_frozen(site: str, node: str, *, frozen: bool) -> None:
     """Stop or resume every process of the node."""
+    if not _branch(_unified(), site, node).exists():
+        raise LabError(f"node {node} of site {site} was never started; start it first")
     (_branch(_unified(), site, node) / "cgroup.freeze").write_text("1" if frozen else "0")
 
 
@@ -98,7 +100,7 @@ def _hand_down_controllers(site: str) -> None:
 
 def _remove_tree(top: Path) -> None:
     for folder, _, _ in os.walk(top, topdown=False):
-        if not wait_until(lambda path=Path(folder): _removed(path), timeout_s=5):  # type: ignore[misc]
+        if not wait_until(_removed, Path(folder), timeout_s=5):
             raise LabError(f"cgroup {folder} is still in use")
 
 

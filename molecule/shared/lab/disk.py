@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import uuid
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from lab.errors import LabError
 from lab.network import CONTROLLER
 from lab.record import home
-from lab.shell import run
+from lab.shell import run, wait_until
 
 if TYPE_CHECKING:
     from lab.record import Node, Record
@@ -43,8 +44,9 @@ def containers(site: str, node: str) -> Path:
 def mount_disk(site: str, node: Node, record: Record) -> None:
     """Make and mount the disk of a node where it is not mounted yet."""
     folder = node_home(site, node.name)
-    for name in ("up", "work", "root", "containers"):
+    for name in ("up", "work", "root"):
         (folder / name).mkdir(parents=True, exist_ok=True)
+    _fill_containers(site, node, record)
     if not mounts_under(folder / "root"):
         lower = ":".join([*(str(layer / node.name / "up") for layer in _layers_of(node, record)), str(record.image)])
         options = f"lowerdir={lower},upperdir={folder / 'up'},workdir={folder / 'work'},index=off"
@@ -66,9 +68,10 @@ def personalise(site: str, node: Node, record: Record) -> None:
 
 
 def unmount_all(folder: Path) -> None:
-    """Unmount everything at or under a folder, innermost first."""
+    """Unmount everything at or under a folder, innermost first; a node that just ended may hold it a moment longer."""
     for mount in reversed(mounts_under(folder)):
-        run("umount", mount)
+        if not wait_until(_unmounted, mount, timeout_s=10):
+            run("umount", mount)
 
 
 def mounts_under(folder: Path) -> list[str]:
@@ -86,7 +89,26 @@ def remove_tree(folder: Path) -> None:
     """Remove a folder in which nothing is mounted any more."""
     if left := mounts_under(folder):
         raise LabError(f"{left} are still mounted; nothing under {folder} was removed")
-    shutil.rmtree(folder, ignore_errors=False) if folder.exists() else None
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _unmounted(mount: str) -> bool:
+    with contextlib.suppress(LabError):
+        run("umount", mount)
+        return True
+    return False
+
+
+def _fill_containers(site: str, node: Node, record: Record) -> None:
+    target = containers(site, node.name)
+    if target.exists():
+        return
+    partial = target.with_name("containers.new")
+    remove_tree(partial)
+    kept = [layer / node.name / "containers" for layer in _layers_of(node, record)]
+    copy_tree(kept[0], partial) if kept else partial.mkdir()
+    partial.rename(target)
 
 
 def _layers_of(node: Node, record: Record) -> list[Path]:

@@ -9,13 +9,14 @@ import subprocess
 from pathlib import Path
 
 from lab import cgroups
-from lab.disk import containers, node_home, root
+from lab.disk import containers, node_home, root, unmount_all
 from lab.errors import LabError
 from lab.network import BRIDGE, enter
 from lab.shell import wait_until
 
 BOOT_ATTEMPTS = 10
 POWER_OFF_S = 20
+LEFTOVERS = Path("/run/systemd/nspawn")
 ADVICE = "practice nodes need root, cgroup2 and systemd-container"
 
 # Own branch before nspawn starts: with --keep-unit all nodes would otherwise share one.
@@ -57,7 +58,8 @@ def cut_power(site: str, node: str) -> None:
             os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not cgroups.processes(site, node), timeout_s=5)
     cgroups.kill(site, node)
-    cgroups.set_frozen(site, node, frozen=False)
+    if cgroups.is_frozen(site, node):
+        cgroups.set_frozen(site, node, frozen=False)
 
 
 def power_off(site: str, node: str) -> None:
@@ -67,6 +69,15 @@ def power_off(site: str, node: str) -> None:
             os.kill(pid, signal.SIGTERM)
     if not wait_until(lambda: not cgroups.processes(site, node), timeout_s=POWER_OFF_S):
         cut_power(site, node)
+
+
+def forget(site: str) -> None:
+    """Remove what nspawn leaves on the host about the site's machines."""
+    for kind in ("propagate", "unix-export"):
+        for left in LEFTOVERS.glob(f"{kind}/{site}.*"):
+            unmount_all(left)
+            with contextlib.suppress(OSError):  # a folder that another process looks into is harmless
+                left.rmdir()
 
 
 def console_tail(site: str, node: str, *, lines: int = 15) -> str:

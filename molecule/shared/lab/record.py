@@ -83,9 +83,7 @@ def with_nodes(record: Record, asked: tuple[Node, ...]) -> Record:
     merged = {node.name: node for node in record.nodes}
     for node in asked:
         if merged.setdefault(node.name, node) != node:
-            raise LabError(
-                f"{node.name} is up at {merged[node.name].address}, not at {node.address}; take the site down first"
-            )
+            raise LabError(f"{node.name} is up at {merged[node.name].address}, not {node.address}; take it down first")
     if len({node.address for node in merged.values()}) < len(merged):
         raise LabError("two nodes were given the same address")
     return Record(record.image, tuple(merged.values()), record.layers)

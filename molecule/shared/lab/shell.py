@@ -17,9 +17,7 @@ def run(*argv: str, stdin: str | None = None, timeout_s: float = 60) -> str:
     try:
         done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False)
     except FileNotFoundError as missing:
-        raise LabError(
-            f"{argv[0]} is not installed; apt-get install the packages in images/practice/host-packages.txt"
-        ) from missing
+        raise LabError(f"{argv[0]} is missing; install the packages of images/practice/host-packages.txt") from missing
     except subprocess.TimeoutExpired as late:
         raise LabError(f"`{' '.join(argv)}` did not finish within {timeout_s:g} s") from late
     if done.returncode:
@@ -27,11 +25,11 @@ def run(*argv: str, stdin: str | None = None, timeout_s: float = 60) -> str:
     return done.stdout
 
 
-def wait_until(ready: Callable[[], bool], *, timeout_s: float, pause_s: float = 0.05) -> bool:
+def wait_until(ready: Callable[..., bool], *words: object, timeout_s: float, pause_s: float = 0.05) -> bool:
     """Poll until ready or out of time; say which."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        if ready():
+        if ready(*words):
             return True
         time.sleep(pause_s)
-    return ready()
+    return ready(*words)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import shlex
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab import cgroups, disk, keys, machine, network, record
+from lab import cgroups, disk, keys, machine, network, record, snapshots
 from lab.errors import LabError
 from lab.image import build_image
-from lab.places import NAMESPACES, RUN, STATE
+from lab.places import NAMESPACES, STATE
 from lab.shell import run, wait_until
+from lab.turns import forget_turn, take_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from ipaddress import IPv4Address
+    from pathlib import Path
 
     from lab.record import Node, Record
 
@@ -38,8 +36,8 @@ class Site:
 
     def up(self, nodes: Iterable[Node]) -> bool:
         """Bring the named nodes up and wait until they answer over SSH; tell whether anything had to be done."""
-        with self._alone():
-            before = record.load(self.name)
+        with take_turn(self.name):
+            before = self._settled()
             after = record.with_nodes(before or record.Record(build_image(), ()), tuple(nodes))
             if before == after and self._is_healthy(after):
                 return False
@@ -49,14 +47,16 @@ class Site:
 
     def down(self) -> bool:
         """Remove every trace of the site; tell whether there was any."""
-        with self._alone():
+        with take_turn(self.name):
             self._refuse_when_others_stand_on_it()
             found = self.home.exists() or cgroups.exists(self.name) or self._has_network()
             cgroups.kill(self.name)
             disk.unmount_all(self.home)
             network.remove_network(self.name)
             cgroups.remove_branches(self.name)
+            machine.forget(self.name)
             disk.remove_tree(self.home)
+            forget_turn(self.name)
             return found
 
     def nodes(self) -> tuple[Node, ...]:
@@ -94,7 +94,8 @@ class Site:
 
     def start(self, *nodes: str) -> None:
         """Boot nodes from their disks and wait until they answer."""
-        chosen = [self._node(name) for name in nodes]
+        present, chosen = self._record(), [self._node(name) for name in nodes]
+        self._each(chosen, lambda node: disk.mount_disk(self.name, node, present))
         self._boot(chosen)
         self._wait_for_answers(chosen)
 
@@ -121,68 +122,43 @@ class Site:
 
     def snapshot(self, name: str) -> None:
         """Keep the disks of all nodes under a name; nodes that ran run again."""
-        target = self._snapshot(name)
-        if target.exists():
-            raise LabError(f"site {self.name} already has a snapshot {name}; choose another name")
-        with self._alone():
-            present = self._record()
+        with take_turn(self.name):
+            present = self._settled() or self._record()
+            if snapshots.snapshot_path(self.name, name).exists():
+                raise LabError(f"site {self.name} already has a snapshot {name}; choose another name")
             running = [node for node in present.nodes if machine.is_running(self.name, node.name)]
             self._each(running, lambda node: machine.power_off(self.name, node.name))
-            self._keep(present, target)
-            self._return_to(present, target)
+            snapshots.keep_disks(self.name, present, name)
             self._boot(running)
             self._wait_for_answers(running)
 
-    def restore(self, name: str, *, into: str | None = None) -> Site:
-        """Bring the site back to a snapshot, or bring a second site up from it."""
-        source = self._snapshot(name)
-        if not (source / "complete").exists():
-            raise LabError(f"site {self.name} has no snapshot {name}; make one with `snapshot {self.name} {name}`")
-        site = Site(into) if into else self
-        with site._alone():  # noqa: SLF001 - the same class
-            site._take(source, self._record())  # noqa: SLF001 - the same class
+    def restore(self, name: str) -> None:
+        """Bring the site back to a snapshot of its own; what was written since is gone."""
+        with take_turn(self.name):
+            present = self._settled() or self._record()
+            source = snapshots.find_snapshot(self.name, name)
+            cgroups.kill(self.name)
+            self._raise(snapshots.return_to(self.name, present, source))
+            network.heal(self.name)
+
+    def restore_as(self, name: str, other: str) -> Site:
+        """Bring a second site up from a snapshot of this one, with the same addresses in a network of its own."""
+        origin, source, site = self._record(), snapshots.find_snapshot(self.name, name), Site(other)
+        with take_turn(other):
+            if record.load(other):
+                raise LabError(f"site {other} exists already; take it down first")
+            nodes = tuple(node for node in origin.nodes if (source / node.name).is_dir())
+            after = record.Record(origin.image, nodes, snapshots.layers_of(source))
+            disk.remove_tree(site.home / "ssh")
+            site.home.mkdir(parents=True, exist_ok=True)
+            disk.copy_tree(source / "ssh", site.home / "ssh")
+            record.save(other, after)
+            site._raise(after)
         return site
 
-    def _take(self, source: Path, origin: Record) -> None:
-        if self.name != source.parts[-3] and record.load(self.name):
-            raise LabError(f"site {self.name} exists already; take it down first")
-        nodes = tuple(node for node in origin.nodes if (source / node.name).is_dir())
-        layers = (source, *_layers_below(source))
-        cgroups.kill(self.name)
-        record.save(self.name, record.Record(origin.image, nodes, layers))
-        if not (self.home / "ssh").exists():
-            disk.copy_tree(source / "ssh", self.home / "ssh")
-        self._return_to(record.Record(origin.image, nodes), source)
-        self._raise(self._record())
-
-    def _keep(self, present: Record, target: Path) -> None:
-        """Move the written layers of all disks aside."""
-        partial = target.with_name(f".{target.name}")
-        disk.unmount_all(self.home / "nodes")
-        disk.remove_tree(partial)
-        partial.mkdir(parents=True)
-        (partial / "below").write_text("\n".join(str(layer) for layer in present.layers))
-        disk.copy_tree(self.home / "ssh", partial / "ssh")
-        for node in present.nodes:
-            folder = disk.node_home(self.name, node.name)
-            (partial / node.name).mkdir()
-            (folder / "up").rename(partial / node.name / "up")
-            (folder / "containers").rename(partial / node.name / "containers")
-        (partial / "complete").touch()
-        partial.rename(target)
-
-    def _return_to(self, present: Record, snapshot: Path) -> None:
-        """Give every node an empty disk over the snapshot."""
-        disk.unmount_all(self.home / "nodes")
-        after = replace(present, layers=(snapshot, *_layers_below(snapshot)))
-        record.save(self.name, after)
-        for node in present.nodes:
-            folder = disk.node_home(self.name, node.name)
-            disk.remove_tree(folder / "up")
-            disk.remove_tree(folder / "containers")
-            folder.mkdir(parents=True, exist_ok=True)
-            disk.copy_tree(snapshot / node.name / "containers", folder / "containers")
-            disk.mount_disk(self.name, node, after)
+    def _settled(self) -> Record | None:
+        present = record.load(self.name)
+        return snapshots.settle(self.name, present) if present else None
 
     def _raise(self, present: Record) -> None:
         keys.ensure_keys(self.name)
@@ -203,7 +179,7 @@ class Site:
         if not wait_until(lambda: self._answers(node), timeout_s=ANSWER_TIMEOUT_S, pause_s=0.2):
             tail = machine.console_tail(self.name, node.name)
             raise LabError(
-                f"node {node.name} does not answer SSH within {ANSWER_TIMEOUT_S} s; its console ends with:\n{tail}"
+                f"node {node.name} does not answer SSH in {ANSWER_TIMEOUT_S} s; its console ends with:\n{tail}"
             )
 
     def _answers(self, node: Node) -> bool:
@@ -244,21 +220,11 @@ class Site:
         peers = [self._node(name) for name in others] or [peer for peer in self.nodes() if peer != one]
         return [(one.address, peer.address) for peer in peers]
 
-    def _snapshot(self, name: str) -> Path:
-        return self.home / "snapshots" / record.checked_name(name)
-
     def _refuse_when_others_stand_on_it(self) -> None:
         for other in list_sites():
             present = record.load(other)
             if other != self.name and present and any(layer.is_relative_to(self.home) for layer in present.layers):
                 raise LabError(f"site {other} stands on a snapshot of {self.name}; take {other} down first")
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        RUN.mkdir(parents=True, exist_ok=True)
-        with (RUN / f"{self.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     @staticmethod
     def _each(nodes: Iterable[Node], act: Callable[[Node], object]) -> None:
@@ -276,7 +242,3 @@ def require_root() -> None:
     """Refuse early when the lab cannot work."""
     if run("id", "-u").strip() != "0":
         raise LabError("practice nodes are made by root; run this with sudo")
-
-
-def _layers_below(snapshot: Path) -> tuple[Path, ...]:
-    return tuple(Path(line) for line in (snapshot / "below").read_text().splitlines() if line)
