@@ -43,7 +43,7 @@ class ChunkedReader:
     def _open_chunk(self, data: bytes, at: int, payloads: list[bytes]) -> int:
         line_end = data.find(b"\r\n", at, at + _MOST_SIZE_DIGITS + 2)
         if line_end < 0:
-            return self._wait(data, at, _MOST_SIZE_DIGITS + 1)
+            return self._wait_for_size(data, at)
         size = _size(data[at:line_end])
         if size == 0:
             return self._close(data, at, line_end + 2)
@@ -82,8 +82,9 @@ class ChunkedReader:
         self.rest = data[trailer_at + 2 :]
         return len(data)
 
-    def _wait(self, data: bytes, at: int, most: int) -> int:
-        if len(data) - at > most:
+    def _wait_for_size(self, data: bytes, at: int) -> int:
+        digits = data[at:].removesuffix(b"\r")
+        if len(digits) > _MOST_SIZE_DIGITS or not _HEX.issuperset(digits):
             raise BadChunk
         self._buffer = data[at:]
         return len(data)

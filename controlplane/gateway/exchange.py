@@ -148,13 +148,13 @@ class Exchange:
         self._replica = replica
         replica.running += 1
         if link is None:
-            self._opening = asyncio.get_running_loop().create_task(self._open(replica))
+            self._opening = asyncio.get_running_loop().create_task(self._open(replica, fresh=self._refreshed))
         else:
             self._send(replica, link)
 
-    async def _open(self, replica: Replica) -> None:
+    async def _open(self, replica: Replica, *, fresh: bool) -> None:
         try:
-            link = await replica.open_link()
+            link = await replica.open_link(fresh=fresh)
         except OSError as error:
             self._opening = None
             log.warning(

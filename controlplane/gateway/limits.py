@@ -22,6 +22,7 @@ class Limits:
     linger_s: float = 2.0
     stalled_client_s: float = 60.0
 
+    handshakes: int = 32  # at once to one replica: a burst must not overrun its listen queue
     connect_s: float = 3.0
     first_byte_s: float = 600.0  # a long prompt behind a full queue
     silence_s: float = 120.0

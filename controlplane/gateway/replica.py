@@ -27,6 +27,7 @@ class Replica:
         self._context_for = context_for
         self._context: ssl.SSLContext | None = None
         self._draining = spec.draining
+        self._handshakes = asyncio.Semaphore(limits.handshakes)
         self._idle: list[Link] = []
         self._links: set[Link] = set()
 
@@ -38,8 +39,16 @@ class Replica:
                 return link
         return None
 
-    async def open_link(self) -> Link:
-        """Connect. Raises OSError (TimeoutError and ssl.SSLError are of its kind)."""
+    async def open_link(self, *, fresh: bool) -> Link:
+        """Connect, or take a link that was freed meanwhile unless it must be `fresh`.
+
+        Raises OSError (TimeoutError and ssl.SSLError are of its kind).
+        """
+        async with self._handshakes:
+            link = None if fresh else self.idle_link()
+            return link or await self._connect()
+
+    async def _connect(self) -> Link:
         context = self._tls()
         async with asyncio.timeout(self._limits.connect_s):
             _, link = await asyncio.get_running_loop().create_connection(

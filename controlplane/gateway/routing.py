@@ -7,8 +7,11 @@ from typing import Protocol, TypeVar
 class Choosable(Protocol):
     """`rests_until` is later than now for a replica that could not be reached a moment ago."""
 
-    running: int
-    rests_until: float
+    @property
+    def running(self) -> int: ...
+
+    @property
+    def rests_until(self) -> float: ...
 
 
 AnyReplica = TypeVar("AnyReplica", bound=Choosable)
