@@ -1,0 +1,111 @@
+"""`make site`: bring a practice site up and ask it a question. `tools/site redoubt …` speaks to it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+
+from lab.errors import LabError
+from lab.site import Site, require_root
+
+from practice.proof import escapes, packets_outside
+from practice.site import BIN, PracticeSite
+from practice.stages import Stages
+
+DEFAULT = "practice"
+
+
+def main() -> int:
+    """Do one verb; 0 done, 1 failed, 2 usage."""
+    asked = _parser().parse_args()
+    try:
+        require_root()
+        match asked.verb:
+            case "up":
+                return _up(asked.name, as_json=asked.json)
+            case "down":
+                return _down(asked.name)
+            case _:
+                return _redoubt(asked.name, asked.words)
+    except LabError as wrong:
+        sys.stderr.write(f"site: {wrong}\n")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tools/site", description=__doc__)
+    parser.add_argument("--name", default=DEFAULT, help="name of the practice site on this machine")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    up = verbs.add_parser("up", help="bring the site up, from whatever is there to a chat answer")
+    up.add_argument("--json", action="store_true", help="print the summary as JSON")
+    verbs.add_parser("down", help="remove every trace of the site")
+    redoubt = verbs.add_parser("redoubt", help="run the redoubt command inside the boundary, as its administrator")
+    redoubt.add_argument("words", nargs=argparse.REMAINDER)
+    return parser
+
+
+def _up(name: str, *, as_json: bool) -> int:
+    site, stages = PracticeSite(name), Stages()
+    with stages.stage("bundle"):
+        site.prepare()
+    with stages.stage("nodes"):
+        booted = site.boot()
+    with stages.stage("playbooks"):
+        changed = site.install()
+    with stages.stage("endpoint"):
+        site.deploy()
+    with stages.stage("answer"):
+        answer = site.ask()
+    with stages.stage("boundary"):
+        found, packets = escapes(site.lab), packets_outside(site.lab)
+    summary = {
+        "site": name,
+        "changed": changed,
+        "booted": booted,
+        "api": answer.api,
+        "gateway": answer.gateway,
+        "answer": answer.text,
+        "escapes": found,
+        "packets_outside": packets,
+        "bundle_bytes": site.bundle.with_name("bundle.tar").stat().st_size,
+        "seconds": {stage: round(seconds, 1) for stage, seconds in stages.seconds.items()},
+        "total_seconds": round(stages.total, 1),
+    }
+    sys.stdout.write(json.dumps(summary, indent=2) + "\n" if as_json else _prose(summary, site))
+    return 1 if found or packets or not answer.text else 0
+
+
+def _prose(summary: dict[str, object], site: PracticeSite) -> str:
+    seconds = summary["seconds"]
+    spent = ", ".join(f"{stage} {value} s" for stage, value in seconds.items()) if isinstance(seconds, dict) else ""
+    state = f"changed={summary['changed']}" if summary["changed"] else "changed=0: the site was as its spec says"
+    return f"""
+Site {summary["site"]} is up ({state}).
+  answer     {summary["answer"]}
+  gateway    {summary["gateway"]}/v1   OpenAI-compatible; key in {site.lab.home}/inference.key, CA in {site.ca}
+  admin API  {summary["api"]}/api/v1
+  sign in    tools/site redoubt fleet   (any redoubt command, with the administrator's profile {site.profile})
+  enter      nsenter --net=/run/netns/redoubt-{summary["site"]} ssh -F {site.lab.ssh_config} ctl1
+  boundary   {summary["packets_outside"]} packets left; {len(site.lab.nodes())} nodes tried to reach outside, none could
+  bundle     {int(str(summary["bundle_bytes"])) / 1e6:.0f} MB
+  seconds    {spent}; {summary["total_seconds"]} s in all
+Take it down with: make site-down
+"""
+
+
+def _down(name: str) -> int:
+    found = Site(name).down()
+    sys.stdout.write(f"site {name}: {'removed' if found else 'there was none'}\n")
+    return 0
+
+
+def _redoubt(name: str, words: list[str]) -> int:
+    site = PracticeSite(name)
+    command = [*site.lab.enter, "env", f"REDOUBT_PROFILE={site.profile}", str(BIN / "redoubt"), *words]
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

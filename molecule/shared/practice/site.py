@@ -1,0 +1,168 @@
+"""From nothing to a chat answer inside a practice site. Every step may be repeated; what stands is left alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any  # JSON of our own commands has no narrower type
+
+import yaml
+from lab.errors import LabError
+from lab.image import build_image
+from lab.network import namespace
+from lab.nvml import build_library
+from lab.places import PRACTICE, REPOSITORY, cache
+from lab.record import Node
+from lab.site import Site
+
+SPEC = REPOSITORY / "inventory" / "practice" / "site.yml"
+BIN = Path(sys.executable).parent
+ENDPOINT = "tiny"
+MODEL = "practice-tiny"
+QUESTION = "What keeps a fortress safe?"
+READY_WITHIN_S = 90
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the site said, and through which addresses."""
+
+    api: str
+    gateway: str
+    text: str
+
+
+class PracticeSite:
+    """One practice site: lab nodes, the bundle they are made of, and the site on them."""
+
+    def __init__(self, name: str, spec: Path = SPEC) -> None:
+        """Read the spec; nothing is made yet."""
+        self.lab = Site(name)
+        self.spec = spec
+        self._site = yaml.safe_load(spec.read_text())
+        self.bundle = cache() / "practice" / "bundle"
+        self.rendered = self.lab.home / "rendered"
+        self.profile = self.lab.home / "profile.json"
+        self.ca = self.lab.home / "site-ca.crt"
+        self.api = f"https://{self._address('control_plane')}:8443"
+        self.gateway = f"https://{self._address('gateways')}:9443"
+
+    def prepare(self) -> None:
+        """Make what the site is made of: node image, simulated library, model, bundle. All from caches if unchanged."""
+        with ThreadPoolExecutor() as pool:
+            image = pool.submit(build_image)
+            pool.submit(build_library).result()
+            self._run(BIN / "python", PRACTICE / "tiny_model.py", self._models)
+            base = image.result()
+        self._redoubt_here("bundle", "build", "--out", self.bundle, "--base", base, "--models", self._models)
+
+    def boot(self) -> bool:
+        """Bring the nodes up; tell whether anything had to be done."""
+        return self.lab.up([Node(node["name"], IPv4Address(node["address"])) for node in self._site["nodes"]])
+
+    def install(self) -> int:
+        """Run the playbooks; return how many tasks changed something."""
+        self._redoubt_here("site", "render", self.spec, "--bundle", self.bundle, "--rendered", self.rendered)
+        reach = ("--ssh-config", self.lab.ssh_config, "--netns", namespace(self.lab.name))
+        assets = ("--practice-assets", build_library().parent)
+        said = self._redoubt_here(
+            "site", "apply", self.spec, "--bundle", self.bundle, "--rendered", self.rendered, *reach, *assets, "--json"
+        )
+        return int(json.loads(said)["changed"])
+
+    def deploy(self) -> None:
+        """Enrol, declare the nodes, register the model, and bring one endpoint up."""
+        self._enrol()
+        self.redoubt("node", "declare", self.spec)
+        self._wait_for_gpus()
+        self.redoubt("model", "register", self._models / f"{MODEL}.json")
+        if ENDPOINT not in {endpoint["name"] for endpoint in self.redoubt_json("endpoint", "list")}:
+            self.redoubt("endpoint", "create", ENDPOINT, "--model", MODEL, "--zone", self._site["zones"][0]["name"])
+        self.redoubt("endpoint", "scale", ENDPOINT, "1", "--wait", READY_WITHIN_S)
+
+    def ask(self, question: str = QUESTION) -> Answer:
+        """Ask the endpoint through the gateway, from inside the boundary."""
+        done = self.redoubt_json("ask", ENDPOINT, question, "--key", self.inference_key(), "--max-tokens", "24")
+        return Answer(self.api, self.gateway, str(done["answer"]).strip())
+
+    def inference_key(self) -> str:
+        """Return the practice application's key, making it the first time."""
+        kept = self.lab.home / "inference.key"
+        if not kept.exists():
+            secret = self.redoubt_json("key", "create", "practice application")["secret"]
+            kept.touch(mode=0o600)
+            kept.write_text(secret)
+        return kept.read_text()
+
+    def redoubt(self, *words: object) -> str:
+        """Run the CLI inside the boundary with the administrator's profile."""
+        return self._run("env", f"REDOUBT_PROFILE={self.profile}", BIN / "redoubt", *words, inside=True)
+
+    def redoubt_json(self, *words: object) -> Any:
+        """Run the CLI with --json and read what it says."""
+        return json.loads(self.redoubt(*words, "--json"))
+
+    @property
+    def _models(self) -> Path:
+        return cache() / "practice" / "models"
+
+    def _address(self, service: str) -> str:
+        named = self._site["services"][service]
+        host = named[0] if isinstance(named, list) else named
+        return next(str(node["address"]) for node in self._site["nodes"] if node["name"] == host)
+
+    def _enrol(self) -> None:
+        if self.profile.exists():
+            return
+        control_plane = self._site["services"]["control_plane"]
+        self.ca.write_text(self.lab.ssh(control_plane, "cat /etc/redoubt/tls/ca.crt").stdout)
+        code = self.lab.ssh(
+            control_plane,
+            "runuser -u redoubt -- /opt/redoubt/venv/bin/python -m controlplane.main.enrol_code "
+            "--config /etc/redoubt/api.toml",
+        ).stdout.strip()
+        words = (
+            "enrol",
+            "--url",
+            self.api,
+            "--ca",
+            self.ca,
+            "--gateway-url",
+            self.gateway,
+            "--name",
+            "practice",
+            "--code",
+        )
+        self.redoubt(*words, code)
+
+    def _wait_for_gpus(self) -> None:
+        """Wait until every declared GPU is reported: agents need a few seconds after the site is up."""
+        from lab.shell import wait_until  # noqa: PLC0415 - beside its only use
+
+        declared = {node["name"] for node in self._site["nodes"] if node.get("gpus")}
+
+        def ready() -> bool:
+            return declared <= {node["name"] for node in self.redoubt_json("node", "list") if node["state"] == "ready"}
+
+        if not wait_until(ready, timeout_s=30, pause_s=0.5):
+            raise LabError(f"not every GPU node is ready:\n{self.redoubt('fleet')}")
+
+    def _redoubt_here(self, *words: object) -> str:
+        return self._run(BIN / "redoubt", *words)
+
+    def _run(self, *words: object, inside: bool = False) -> str:
+        prefix = self.lab.enter if inside else ()
+        command = [*prefix, *(str(word) for word in words)]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False, cwd=REPOSITORY
+        )
+        if done.returncode:
+            raise LabError(
+                f"`{' '.join(str(w) for w in words[:3])} …` failed with {done.returncode}; its words are above"
+            )
+        return done.stdout
