@@ -30,9 +30,9 @@ def processes(site: str, node: str | None = None) -> list[int]:
     """List every process of a node, or of a whole site, supervisor included."""
     found: set[int] = set()
     for root in _hierarchies():
-        for procs in _branch(root, site, node).rglob("cgroup.procs"):
+        for folder, _, _ in os.walk(_branch(root, site, node)):  # unlike rglob it bears folders that go meanwhile
             with contextlib.suppress(OSError):
-                found.update(int(pid) for pid in procs.read_text().split())
+                found.update(int(pid) for pid in Path(folder, "cgroup.procs").read_text().split())
     return sorted(found)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 from lab import cgroups
@@ -42,12 +43,13 @@ def leader(site: str, node: str) -> int | None:
 def boot(site: str, node: str) -> None:
     """Start the node unless it runs; nspawn's lock lingers after a stop, so try again for a while."""
     for _ in range(BOOT_ATTEMPTS):
-        if is_running(site, node):
+        if _has_come_up(site, node):
             return
+        cgroups.kill(site, node)  # what an interrupted start left
         _launch(site, node)
-        wait_until(lambda: is_running(site, node) or not cgroups.processes(site, node), timeout_s=10)
-        if wait_until(lambda: is_running(site, node), timeout_s=0.3):
+        if _has_come_up(site, node):
             return
+        time.sleep(0.3)
     raise LabError(f"practice node {node} does not boot ({ADVICE}); its console ends with:\n{console_tail(site, node)}")
 
 
@@ -89,6 +91,12 @@ def console_tail(site: str, node: str, *, lines: int = 15) -> str:
 def machine_name(site: str, node: str) -> str:
     """Name a machine so that two sites never collide on the host; neither part can hold a dot."""
     return f"{site}.{node}"
+
+
+def _has_come_up(site: str, node: str) -> bool:
+    """Wait while a supervisor lives and has no first process yet; a start takes well under a second."""
+    wait_until(lambda: is_running(site, node) or not cgroups.processes(site, node), timeout_s=10)
+    return is_running(site, node)
 
 
 def _launch(site: str, node: str) -> None:

@@ -37,7 +37,7 @@ def keep_disks(site: str, present: Record, name: str) -> Record:
     (partial / "below").write_text("\n".join(str(layer) for layer in present.layers))
     disk.copy_tree(record.home(site) / "ssh", partial / "ssh")
     for node in present.nodes:
-        _move(disk.node_home(site, node.name), partial / node.name)
+        move_layers(disk.node_home(site, node.name), partial / node.name)
     partial.rename(target)
     return return_to(site, present, target)
 
@@ -64,7 +64,7 @@ def settle(site: str, present: Record) -> Record:
     if target.exists():
         return return_to(site, present, target)
     for node in present.nodes:
-        _move(_partial(target) / node.name, disk.node_home(site, node.name))
+        move_layers(_partial(target) / node.name, disk.node_home(site, node.name))
     disk.remove_tree(_partial(target))
     _journal(site).unlink()
     return present
@@ -73,6 +73,14 @@ def settle(site: str, present: Record) -> Record:
 def layers_of(snapshot: Path) -> tuple[Path, ...]:
     """Return the snapshot and the snapshots it stands on."""
     return (snapshot, *(Path(line) for line in (snapshot / "below").read_text().splitlines() if line))
+
+
+def move_layers(source: Path, target: Path) -> None:
+    """Move what a node wrote from one folder to another; what is not there was moved before."""
+    for part in ("up", "containers"):
+        if (source / part).exists():
+            target.mkdir(parents=True, exist_ok=True)
+            (source / part).rename(target / part)
 
 
 def _begin(site: str, snapshot: Path) -> None:
@@ -87,10 +95,3 @@ def _journal(site: str) -> Path:
 
 def _partial(target: Path) -> Path:
     return target.with_name(f".{target.name}")
-
-
-def _move(source: Path, target: Path) -> None:
-    for part in ("up", "containers"):
-        if (source / part).exists():
-            target.mkdir(parents=True, exist_ok=True)
-            (source / part).rename(target / part)
