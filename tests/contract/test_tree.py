@@ -7,8 +7,8 @@ from pathlib import Path
 from tests.support.source import ROOT, files, text
 
 VAGUE = {"common", "helpers", "manager", "misc", "models", "utils"}
-# `playbooks/roles/models` is a role that pulls model weights: what a role is called is its subject
-SUBJECTS = {Path("playbooks/roles/models"), Path("images/models")}
+# a role and its play are called by their subject, and this one brings model weights
+SUBJECTS = {Path("playbooks/roles/models"), Path("playbooks/models.yml")}
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|home/\w+)/\w")  # ruff's S108 sees to temporary folders
 REGISTRY = re.compile(r"\b(?:pypi|pythonhosted|deb\.debian|huggingface|docker|ghcr|quay)\.(?:org|com|co|io|net)\b")
 INDEX_OPTION = re.compile(r"--(?:extra-)?index-url[ =]\S|https?://[\w.:@-]+/(?:simple|pypi)\b")
