@@ -89,6 +89,7 @@ class CallbackModule(CallbackBase):
         changed = sum(1 for change in self._changes if change["stage"] == self._stage)
         self._stages.append({"name": self._stage, "seconds": seconds, "changed": changed})
         self._display.display(f"{self._stage:<24} {seconds:6.1f} s   changed={changed}")
+        self._stage = ""
 
     def _fail(self, kind: str, result: Any, cause: str) -> None:
         failure = {

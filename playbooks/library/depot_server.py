@@ -37,6 +37,7 @@ def install(module: AnsibleModule, repository: Path, names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         folder.chmod(0o755)  # apt drops to the user _apt for reading
+        (folder / "lists/partial").mkdir(parents=True)
         key, source = folder / "key.asc", folder / "depot.list"
         key.write_text(manifest["apt_key"], encoding="utf-8")
         source.write_text(f"deb [signed-by={key}] copy:{repository} {manifest['suite']} main\n", encoding="utf-8")
