@@ -7,6 +7,7 @@ import msgspec
 
 from controlplane.gateway.errors import BadRequest
 
+_ABSENT = msgspec.Raw()
 _REMEDY = "see the OpenAI chat completions reference for the fields and their types"
 
 # What only the gateway may say to an engine: cache identity, order of service, slots, weights, prompt templates.
@@ -55,22 +56,22 @@ class Ask(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     top_logprobs: int | None = None
     user: str | None = None
     parallel_tool_calls: bool | None = None
-    audio: msgspec.Raw | None = None
-    function_call: msgspec.Raw | None = None
-    functions: msgspec.Raw | None = None
-    logit_bias: msgspec.Raw | None = None
-    metadata: msgspec.Raw | None = None
-    modalities: msgspec.Raw | None = None
-    prediction: msgspec.Raw | None = None
-    prompt_cache_key: msgspec.Raw | None = None
-    reasoning_effort: msgspec.Raw | None = None
-    response_format: msgspec.Raw | None = None
-    safety_identifier: msgspec.Raw | None = None
-    stop: msgspec.Raw | None = None
-    stream_options: msgspec.Raw | None = None
-    tool_choice: msgspec.Raw | None = None
-    tools: msgspec.Raw | None = None
-    verbosity: msgspec.Raw | None = None
+    audio: msgspec.Raw = _ABSENT
+    function_call: msgspec.Raw = _ABSENT
+    functions: msgspec.Raw = _ABSENT
+    logit_bias: msgspec.Raw = _ABSENT
+    metadata: msgspec.Raw = _ABSENT
+    modalities: msgspec.Raw = _ABSENT
+    prediction: msgspec.Raw = _ABSENT
+    prompt_cache_key: msgspec.Raw = _ABSENT
+    reasoning_effort: msgspec.Raw = _ABSENT
+    response_format: msgspec.Raw = _ABSENT
+    safety_identifier: msgspec.Raw = _ABSENT
+    stop: msgspec.Raw = _ABSENT
+    stream_options: msgspec.Raw = _ABSENT
+    tool_choice: msgspec.Raw = _ABSENT
+    tools: msgspec.Raw = _ABSENT
+    verbosity: msgspec.Raw = _ABSENT
     # fields beyond OpenAI's that engines understand
     top_k: int | None = None
     min_p: float | None = None
@@ -80,9 +81,9 @@ class Ask(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     ignore_eos: bool | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    chat_template_kwargs: msgspec.Raw | None = None
-    stop_token_ids: msgspec.Raw | None = None
-    structured_outputs: msgspec.Raw | None = None
+    chat_template_kwargs: msgspec.Raw = _ABSENT
+    stop_token_ids: msgspec.Raw = _ABSENT
+    structured_outputs: msgspec.Raw = _ABSENT
     include_reasoning: bool | None = None
 
 

@@ -7,6 +7,7 @@ import uvloop
 
 from controlplane.kit.tls import CertificateFiles
 from tests.gateway.stage import Stage
+from tests.runner.conftest import site  # noqa: F401 - a fixture
 from tests.support.certificates import issue, make_site_ca
 
 

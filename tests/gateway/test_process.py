@@ -1,0 +1,219 @@
+"""The process itself: its start without a control plane, its workers, its end."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from controlplane.kit.tls import CertificateFiles
+from tests.gateway.process import GatewayProcess, StandInControlPlane, gateway_process, until
+from tests.gateway.stage import ASK, COMPLETION, STREAMED, Call, ScriptedReplica, say_hi
+
+
+@pytest.fixture
+def control_plane() -> Iterator[StandInControlPlane]:
+    stand_in = StandInControlPlane()
+    yield stand_in
+    stand_in.go_away()
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, gateway_files: CertificateFiles, control_plane: StandInControlPlane):
+    with gateway_process(tmp_path, gateway_files, control_plane) as process:
+        yield process
+
+
+class ReplicaThread:
+    """A scripted replica beside a test that blocks."""
+
+    def __init__(self, folder: Path, ca: Path, script=say_hi) -> None:
+        self.replica = ScriptedReplica("replica_a", script)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self.replica.start(folder, ca), self._loop).result(10)
+
+    def call(self, function) -> None:
+        self._loop.call_soon_threadsafe(function)
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.replica.stop(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0.05), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+@pytest.fixture
+def replica(tmp_path: Path, gateway_files: CertificateFiles) -> Iterator[ReplicaThread]:
+    thread = ReplicaThread(tmp_path, gateway_files.ca)
+    yield thread
+    thread.stop()
+
+
+def chat(gateway: GatewayProcess, body: bytes = ASK) -> httpx.Response:
+    with gateway.client() as client:
+        return client.post("/v1/chat/completions", content=body)
+
+
+def test_a_gateway_without_a_snapshot_is_alive_and_refuses_everything_else(gateway: GatewayProcess):
+    gateway.start()
+
+    answers = [gateway.get("/readyz"), gateway.get("/v1/models"), chat(gateway)]
+
+    assert [a.status_code for a in answers] == [503] * 3
+    assert {a.json()["error"]["code"] for a in answers} == {"no_valid_snapshot"}
+    assert gateway.is_alive()
+    assert gateway.stop() == 0
+
+
+def test_a_killed_gateway_serves_again_from_its_file_while_the_control_plane_is_away(
+    gateway: GatewayProcess, replica: ReplicaThread, tmp_path: Path, gateway_files: CertificateFiles
+):
+    gone = StandInControlPlane()
+    with gateway_process(tmp_path, gateway_files, gone) as first:
+        gone.publish(replica.replica.spec)
+        first.start()
+        until(first.is_ready)
+        until((tmp_path / "state/snapshot.json").exists)
+        gone.go_away()
+        first.process.send_signal(signal.SIGKILL)
+        first.process.wait()
+
+        first.start()
+
+        assert first.is_ready()
+        assert chat(first).content == COMPLETION
+
+
+def test_a_change_of_the_snapshot_arrives_within_a_poll(
+    gateway: GatewayProcess, replica: ReplicaThread, control_plane: StandInControlPlane
+):
+    control_plane.publish(replica.replica.spec)
+    gateway.start()
+    until(gateway.is_ready)
+    before = chat(gateway).status_code
+
+    control_plane.publish()
+    until(lambda: chat(gateway).status_code == 503)
+
+    assert before == 200
+
+
+def test_a_snapshot_comes_over_mutual_tls(tmp_path: Path, gateway_files: CertificateFiles, replica: ReplicaThread):
+    stand_in = StandInControlPlane(gateway_files)
+    stand_in.publish(replica.replica.spec)
+    with gateway_process(tmp_path, gateway_files, stand_in) as gateway:
+        gateway.start()
+        until(gateway.is_ready)
+
+        assert chat(gateway).status_code == 200
+    stand_in.go_away()
+
+
+def test_a_gateway_that_is_told_to_stop_finishes_its_streams_first(
+    gateway: GatewayProcess, control_plane: StandInControlPlane, tmp_path: Path, gateway_files: CertificateFiles
+):
+    go_on = asyncio.Event()
+
+    async def talk(call: Call) -> None:
+        await call.begin_stream()
+        await call.event("one")
+        await go_on.wait()
+        await call.event("two")
+        await call.end_stream()
+
+    slow = ReplicaThread(tmp_path, gateway_files.ca, talk)
+    control_plane.publish(slow.replica.spec)
+    gateway.start()
+    until(gateway.is_ready)
+    with gateway.client() as client, client.stream("POST", "/v1/chat/completions", content=STREAMED) as stream:
+        lines = stream.iter_lines()
+        first = next(lines)
+        gateway.process.send_signal(signal.SIGTERM)
+        until(lambda: not gateway.is_alive())
+        slow.call(go_on.set)
+        rest = [line for line in lines if line]
+    slow.stop()
+
+    assert "one" in first
+    assert "two" in rest[0]
+    assert rest[-1] == "data: [DONE]"
+    assert gateway.process.wait(10) == 0
+
+
+def test_workers_share_a_port_and_a_dead_one_is_replaced(
+    gateway: GatewayProcess, replica: ReplicaThread, control_plane: StandInControlPlane
+):
+    control_plane.publish(replica.replica.spec)
+    gateway.start(workers=2)
+    until(lambda: len(gateway.workers()) == 2 and len(gateway.events("snapshot.accepted")) == 2)
+    before = gateway.workers()
+
+    victim = min(before)
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: len(gateway.workers() - {victim}) == 2)
+    until(lambda: len(gateway.events("gateway.listening")) == 3)
+    answers = [chat(gateway).status_code for _ in range(10)]
+
+    assert answers == [200] * 10
+    assert len(gateway.events("worker.died")) == 1
+    assert gateway.stop() == 0
+
+
+def test_workers_do_not_outlive_a_killed_parent(gateway: GatewayProcess):
+    gateway.start(workers=2)
+    until(lambda: len(gateway.events("gateway.listening")) == 2)
+    workers = gateway.workers()
+
+    gateway.process.kill()
+    gateway.process.wait()
+
+    until(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in workers))
+
+
+def test_an_address_that_is_taken_is_one_clear_message(gateway: GatewayProcess):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", gateway.port))
+        other.listen()
+        ran = run_to_its_end(gateway.write_settings())
+
+    assert ran.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{gateway.port}" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_wrong_settings_are_one_clear_message(gateway: GatewayProcess, tmp_path: Path):
+    settings = gateway.write_settings()
+    for wrong, named in (("workers = 0", "workers"), ("wrokers = 1", "wrokers")):
+        path = tmp_path / "wrong.toml"
+        path.write_text(settings.read_text().replace("workers = 1", wrong))
+
+        ran = run_to_its_end(path)
+
+        assert ran.returncode == 2
+        assert named in ran.stderr
+        assert "Traceback" not in ran.stderr
+
+
+def test_a_key_file_that_is_missing_is_one_clear_message(gateway: GatewayProcess, tmp_path: Path):
+    settings = gateway.write_settings()
+    (tmp_path / "snapshot.pub").unlink()
+
+    ran = run_to_its_end(settings)
+
+    assert ran.returncode == 2
+    assert "snapshot_public_key" in ran.stderr
+
+
+def run_to_its_end(settings: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "controlplane.main.gateway", "--config", str(settings)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
