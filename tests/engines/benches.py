@@ -9,7 +9,7 @@ from pathlib import Path
 from controlplane.engines.port import Engine, ObservedRun
 from controlplane.engines.process import ProcessEngine
 from controlplane.engines.slurm.engine import SlurmEngine
-from controlplane.kit.nvml import NoNvml
+from controlplane.kit.nvml import Gpu, NoNvml
 
 
 def connect(recipe: dict[str, str]) -> Engine:
@@ -26,18 +26,17 @@ def connect(recipe: dict[str, str]) -> Engine:
     )
 
 
-def process_engine(state_dir: Path, **more) -> ProcessEngine:
-    """Make an engine on this host that shows no GPU unless told otherwise."""
-    settings = {"environment": {"PATH": os.environ["PATH"]}, "clock": boot_seconds, "find_gpus": _no_gpus} | more
-    return ProcessEngine(state_dir, node="here", **settings)
-
-
 def boot_seconds() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _no_gpus():
+def no_gpus() -> tuple[Gpu, ...]:
     raise NoNvml("NVML Shared Library Not Found")
+
+
+def process_engine(state_dir: Path, *, clock=boot_seconds, find_gpus=no_gpus) -> ProcessEngine:
+    environment = {"PATH": os.environ["PATH"]}
+    return ProcessEngine(state_dir, node="here", environment=environment, clock=clock, find_gpus=find_gpus)
 
 
 @dataclass
