@@ -20,7 +20,6 @@ FLAGS = (
     "-pthread",
     "-Wall",
     "-Wextra",
-    "-Werror",
     "-fno-ident",
     "-Wl,--build-id=none",
 )

@@ -68,12 +68,16 @@ class PracticeSite:
     def install(self) -> int:
         """Run the playbooks; return how many tasks changed something."""
         self._redoubt_here("site", "render", self.spec, "--bundle", self.bundle, "--rendered", self.rendered)
-        reach = ("--ssh-config", self.lab.ssh_config, "--netns", namespace(self.lab.name))
-        assets = ("--practice-assets", build_library().parent)
-        said = self._redoubt_here(
-            "site", "apply", self.spec, "--bundle", self.bundle, "--rendered", self.rendered, *reach, *assets, "--json"
-        )
-        return int(json.loads(said)["changed"])
+        return int(json.loads(self._redoubt_here(*self._apply_words("apply")))["changed"])
+
+    def plan(self) -> int:
+        """Run the playbooks in check mode; return how many tasks would change something."""
+        return int(json.loads(self._redoubt_here(*self._apply_words("plan")))["changed"])
+
+    def try_install(self) -> subprocess.CompletedProcess[str]:
+        """Run the playbooks and return how that ended, for tests of failures."""
+        command = [str(word) for word in (BIN / "redoubt", *self._apply_words("apply"))]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
 
     def deploy(self) -> None:
         """Enrol, declare the nodes, register the model, and bring one endpoint up."""
@@ -89,6 +93,13 @@ class PracticeSite:
         """Ask the endpoint through the gateway, from inside the boundary."""
         done = self.redoubt_json("ask", ENDPOINT, question, "--key", self.inference_key(), "--max-tokens", "24")
         return Answer(self.api, self.gateway, str(done["answer"]).strip())
+
+    def answers(self) -> bool:
+        """Say whether the gateway gives an answer now."""
+        try:
+            return bool(self.ask().text)
+        except LabError:
+            return False
 
     def inference_key(self) -> str:
         """Return the practice application's key, making it the first time."""
@@ -106,6 +117,22 @@ class PracticeSite:
     def redoubt_json(self, *words: object) -> Any:
         """Run the CLI with --json and read what it says."""
         return json.loads(self.redoubt(*words, "--json"))
+
+    def _apply_words(self, verb: str) -> tuple[object, ...]:
+        reach = ("--ssh-config", self.lab.ssh_config, "--netns", namespace(self.lab.name))
+        assets = ("--practice-assets", build_library().parent)
+        return (
+            "site",
+            verb,
+            self.spec,
+            "--bundle",
+            self.bundle,
+            "--rendered",
+            self.rendered,
+            *reach,
+            *assets,
+            "--json",
+        )
 
     @property
     def _models(self) -> Path:
