@@ -121,7 +121,8 @@ class AdminClient:
         cursor: str | None = ""
         while cursor is not None:
             query = f"?cursor={cursor}" if cursor else ""
-            page = admin.Rows[shape].model_validate_json(self._send("GET", f"{path}{query}"))  # type: ignore[valid-type]
+            answer = self._send("GET", f"{path}{query}")
+            page = admin.Rows[shape].model_validate_json(answer)  # type: ignore[valid-type]  # a class, known when called
             yield from page.items
             cursor = page.cursor
 

@@ -1,16 +1,18 @@
 """The convergence loops over a real database, with runners played by the test."""
 
 import json
+from datetime import timedelta
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controlplane.domains.audit.types import SYSTEM
 from controlplane.domains.serving import service as serving
-from controlplane.kit.crypto import new_signing_key_pem
 from tests.support.control_plane import ControlPlane, make_manifest
+from tests.support.database import empty
 
 TWO_NODES = {
     "nodes": [
@@ -182,15 +184,11 @@ async def test_an_endpoint_waits_with_reasons_when_all_gpus_are_leased(site: Sit
 
 
 async def test_the_snapshot_lists_what_serves_and_is_signed_anew_only_when_that_changes(site: Site) -> None:
-    from datetime import timedelta  # noqa: PLC0415
-
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
-
-    key = load_pem_private_key(new_signing_key_pem(), None)
+    key = Ed25519PrivateKey.generate()
 
     async def publish() -> bool:
         async with site.plane.database.transaction() as tx:
-            return await serving.publish_snapshot(tx, SYSTEM, site="testsite", key=key, lifetime=timedelta(hours=12))  # type: ignore[arg-type]
+            return await serving.publish_snapshot(tx, SYSTEM, site="testsite", key=key, lifetime=timedelta(hours=12))
 
     assert [await publish(), await publish()] == [True, False]
     await site.plane.loops.converge()
@@ -223,10 +221,8 @@ FAULTS = [
 async def test_no_sequence_of_faults_leaks_a_lease_or_a_run(
     plane: ControlPlane, database_url: str, faults: list[str]
 ) -> None:
-    from tests.support.database import empty  # noqa: PLC0415
-
     await empty(database_url)
-    plane.engine.__init__()  # type: ignore[misc]
+    plane.engine.__init__()  # type: ignore[misc]  # made anew in place: the plane holds it
     async with plane.client(await plane.administrator()) as client:
         site = Site(plane, client)
         await site.prepare()
