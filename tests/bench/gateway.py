@@ -1,0 +1,317 @@
+"""What the gateway costs, beside nginx and a direct call: `python -m tests.bench.gateway [--json] [--seconds 1.5]`.
+
+One core for the gateway, one for load and engine; loopback only. CPU is read from the gateway's process tree and is the
+steady figure; requests a second say more about the neighbours of this machine. Trust ratios within one run.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+
+import uvloop
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from controlplane.contracts.snapshot import SignedSnapshot, Snapshot, SnapshotEndpoint, SnapshotKey, SnapshotReplica
+from controlplane.kit.crypto import public_pem, self_signed, sign
+from controlplane.kit.tls import CertificateFiles, client_context
+from tests.bench.load import Target, hurry, pace
+from tests.support.certificates import issue, make_site_ca
+
+KEYS = 10_000
+KEY = "rdk_" + "b" * 43
+CORES = sorted(os.sched_getaffinity(0))
+GATEWAY_CORE, LOAD_CORE = CORES[0], CORES[-1]
+CALLERS = 32
+
+
+@dataclass(frozen=True)
+class Contender:
+    target: Target
+    pid: int | None  # None: the direct call, which has no process between
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON only")
+    parser.add_argument("--seconds", type=float, default=1.5, help="length of one measurement")
+    asked = parser.parse_args()
+    os.sched_setaffinity(0, {LOAD_CORE})
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        bench = Bench(Path(folder), stack)
+        results = {c.target.name: uvloop.run(measure(c, asked.seconds)) for c in bench.contenders()}
+    report = {
+        "machine": {"cores": len(CORES), "python": sys.version.split()[0], "load_1m": os.getloadavg()[0]},
+        "nginx": bool(shutil.which("nginx")),
+        "results": results,
+        "ratios": ratios(results),
+    }
+    print(json.dumps(report, indent=1) if asked.json else table(report))
+
+
+async def measure(contender: Contender, seconds: float) -> dict[str, float]:
+    """Return every figure of one contender."""
+    target, found = contender.target, {}
+    for work, prompt_bytes in (("plain", 600), ("plain_32k", 32_000)):
+        await hurry(target, KEY, callers=CALLERS, seconds=0.2, prompt_bytes=prompt_bytes, stream=False)
+        cpu, began = cpu_s(contender.pid), time.perf_counter()
+        count = await hurry(target, KEY, callers=CALLERS, seconds=seconds, prompt_bytes=prompt_bytes, stream=False)
+        found[f"{work}_per_s"] = count.answers / (time.perf_counter() - began)
+        found[f"{work}_cpu_us"] = (cpu_s(contender.pid) - cpu) / max(count.answers, 1) * 1e6
+        found[f"{work}_errors"] = count.errors
+    found |= await _latency(target, seconds)
+    found |= await _streams(contender, seconds)
+    found["memory_mib"] = memory_mib(contender.pid)
+    return {name: round(value, 2) for name, value in found.items()}
+
+
+async def _latency(target: Target, seconds: float) -> dict[str, float]:
+    alone = await hurry(target, KEY, callers=1, seconds=seconds / 3, prompt_bytes=600, stream=False)
+    busy = await pace(target, KEY, per_second=1000, seconds=seconds, stream=False, callers=64)
+    quantiles = statistics.quantiles(busy.taken_s, n=100)
+    return {
+        "alone_p50_us": statistics.median(alone.taken_s) * 1e6,
+        "at_1000_p50_us": quantiles[49] * 1e6,
+        "at_1000_p99_us": quantiles[98] * 1e6,
+        "at_1000_errors": busy.errors,
+    }
+
+
+async def _streams(contender: Contender, seconds: float) -> dict[str, float]:
+    cpu = cpu_s(contender.pid)
+    count = await pace(contender.target, KEY, per_second=60, seconds=seconds, stream=True, callers=120)
+    return {
+        "event_cpu_us": (cpu_s(contender.pid) - cpu) / max(count.events, 1) * 1e6,
+        "first_event_p50_us": statistics.median(count.taken_s) * 1e6,
+        "stream_errors": count.errors,
+    }
+
+
+def ratios(results: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Compare every contender with the direct call, and ours with nginx under the same TLS."""
+    direct = results["direct"]
+    found: dict[str, dict[str, float]] = {}
+    for name, mine in results.items():
+        if name == "direct":
+            continue
+        added = ("alone_p50_us", "at_1000_p50_us", "at_1000_p99_us", "first_event_p50_us")
+        found[name] = {f"added_{figure}": round(mine[figure] - direct[figure], 1) for figure in added}
+        rival = results.get(name.replace("redoubt", "nginx"))
+        if rival is not None and rival is not mine:
+            for figure in ("plain_cpu_us", "plain_32k_cpu_us", "event_cpu_us"):
+                found[name][f"nginx_over_ours_{figure}"] = round(rival[figure] / mine[figure], 2)
+    return found
+
+
+def table(report: dict) -> str:
+    """Return the figures as a person reads them."""
+    columns = (
+        ("CPU us/req", "plain_cpu_us"),
+        ("req/s", "plain_per_s"),
+        ("CPU 32 kB", "plain_32k_cpu_us"),
+        ("CPU us/event", "event_cpu_us"),
+        ("p50 alone", "alone_p50_us"),
+        ("p50 @1000/s", "at_1000_p50_us"),
+        ("p99 @1000/s", "at_1000_p99_us"),
+        ("first event", "first_event_p50_us"),
+        ("MiB", "memory_mib"),
+    )
+    lines = [f"{'':22}" + "".join(f"{title:>14}" for title, _ in columns)]
+    for name, row in report["results"].items():
+        lines.append(f"{name:22}" + "".join(f"{row[figure]:14.1f}" for _, figure in columns))
+    lines.append("times in us; added to the direct call, and nginx's CPU over ours (1.0 = equal):")
+    for name, row in report["ratios"].items():
+        lines.append(f"{name:22}" + "  ".join(f"{figure}={value}" for figure, value in row.items()))
+    errors = {n: sum(v for f, v in row.items() if f.endswith("errors")) for n, row in report["results"].items()}
+    lines.append(f"errors: {errors}")
+    if not report["nginx"]:
+        lines.append("nginx is not installed, so the yardstick is missing: apt-get install nginx-light")
+    return "\n".join(lines)
+
+
+class Bench:
+    """Starts engine, gateways and nginx; everything ends with the stack."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._files = issue(make_site_ca(folder), "gateway")
+        self._engine = self_signed("replica_bench")
+        self._engine_port, self._engine_tls_port = free_port(), free_port()
+        (folder / "engine.pem").write_bytes(self._engine.key_pem + self._engine.certificate_pem)
+
+    def contenders(self) -> Iterator[Contender]:
+        ports = (str(self._engine_port), str(self._engine_tls_port))
+        self._start(
+            LOAD_CORE, "-m", "tests.bench.mock_engine", *ports, str(self._folder / "engine.pem"), str(self._files.ca)
+        )
+        wait_for(self._engine_tls_port)
+        context = client_context(self._files.ca)
+        yield Contender(Target("direct", self._engine_port), None)
+        with self._gateway(tls=False) as (port, pid):
+            yield Contender(Target("redoubt", port), pid)
+        if shutil.which("nginx"):
+            with self._nginx(tls=False) as (port, pid):
+                yield Contender(Target("nginx", port), pid)
+        with self._gateway(tls=True) as (port, pid):
+            yield Contender(Target("redoubt, TLS", port, context), pid)
+        if shutil.which("nginx"):
+            with self._nginx(tls=True) as (port, pid):
+                yield Contender(Target("nginx, TLS", port, context), pid)
+
+    @contextmanager
+    def _gateway(self, *, tls: bool) -> Iterator[tuple[int, int]]:
+        """Start a gateway; with `tls` both its sides are encrypted, as on a site."""
+        folder, port = self._folder / f"gateway-{tls}", free_port()
+        (folder / "state").mkdir(parents=True)
+        signer = Ed25519PrivateKey.generate()
+        (folder / "snapshot.pub").write_bytes(public_pem(signer))
+        (folder / "state/snapshot.json").write_text(self._snapshot(signer, tls=tls))
+        (folder / "gateway.toml").write_text(settings(folder, self._files, port, tls=tls))
+        arguments = ("-m", "tests.bench.gateway_under_test", str(folder / "gateway.toml"), "tls" if tls else "plain")
+        process = self._start(GATEWAY_CORE, *arguments)
+        wait_for(port)
+        yield port, process.pid
+        process.terminate()
+        process.wait(10)
+
+    def _snapshot(self, signer: Ed25519PrivateKey, *, tls: bool) -> str:
+        replica = SnapshotReplica(
+            replica_id="replica_bench",
+            host="127.0.0.1",
+            port=self._engine_tls_port if tls else self._engine_port,
+            certificate_pem=self._engine.certificate_pem.decode(),
+        )
+        payload = snapshot(replica).model_dump_json()
+        return SignedSnapshot(payload=payload, signature=sign(signer, payload.encode())).model_dump_json()
+
+    @contextmanager
+    def _nginx(self, *, tls: bool) -> Iterator[tuple[int, int]]:
+        folder, port = self._folder / f"nginx-{tls}", free_port()
+        folder.mkdir()
+        engine = self._engine_tls_port if tls else self._engine_port
+        (folder / "nginx.conf").write_text(nginx_settings(folder, self._files, port, engine, tls=tls))
+        process = self._start(GATEWAY_CORE, program=("nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")))
+        wait_for(port)
+        yield port, process.pid
+        process.terminate()
+        process.wait(10)
+
+    def _start(
+        self, core: int, *arguments: str, program: tuple[str, ...] = (sys.executable,)
+    ) -> subprocess.Popen[bytes]:
+        log = self._stack.enter_context((self._folder / "processes.log").open("ab"))
+        process = subprocess.Popen(["taskset", "-c", str(core), *program, *arguments], stderr=log)
+        self._stack.callback(process.wait)
+        self._stack.callback(process.kill)
+        return process
+
+
+def snapshot(replica: SnapshotReplica) -> Snapshot:
+    now = datetime.now(UTC)
+    secrets = [KEY, *(f"rdk_{number}" for number in range(KEYS))]
+    digests = [sha256(secret.encode()).hexdigest() for secret in secrets]
+    endpoint = SnapshotEndpoint(
+        name="chat",
+        endpoint_id="endpoint_bench",
+        revision_id="revision_bench",
+        zone="practice",
+        context_tokens=4096,
+        created_at=now,
+        replicas=(replica,),
+    )
+    return Snapshot(
+        site="bench",
+        version=1,
+        issued_at=now,
+        expires_at=now + timedelta(hours=1),
+        keys=tuple(SnapshotKey(key_id=f"key_{d[:8]}", sha256=d, expires_at=None, endpoints=("chat",)) for d in digests),
+        endpoints=(endpoint,),
+    )
+
+
+def settings(folder: Path, files: CertificateFiles, port: int, *, tls: bool) -> str:
+    ours = f'{{certificate = "{files.certificate}", key = "{files.key}", ca = "{files.ca}"}}'
+    return f"""
+site = "bench"
+snapshot_public_key = "{folder / "snapshot.pub"}"
+state_dir = "{folder / "state"}"
+upstream_tls = {ours}
+control_plane = {{url = "http://127.0.0.1:9"}}
+[listen]
+host = "127.0.0.1"
+port = {port}
+{f"tls = {ours}" if tls else ""}
+"""
+
+
+def nginx_settings(folder: Path, files: CertificateFiles, port: int, engine: int, *, tls: bool) -> str:
+    listen = f"{port} ssl" if tls else str(port)
+    ours = f"ssl_certificate {files.certificate}; ssl_certificate_key {files.key}; ssl_protocols TLSv1.3;"
+    theirs = f"proxy_ssl_certificate {files.certificate}; proxy_ssl_certificate_key {files.key};"
+    theirs += " proxy_ssl_protocols TLSv1.3;"
+    return f"""
+daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; client_max_body_size 8m; client_body_buffer_size 128k; keepalive_requests 1000000;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  upstream engine {{ server 127.0.0.1:{engine}; keepalive 256; keepalive_requests 1000000; }}
+  server {{
+    listen 127.0.0.1:{listen}; {ours if tls else ""}
+    location / {{
+      proxy_pass {"https" if tls else "http"}://engine; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_buffering off; {theirs if tls else ""}
+    }}
+  }}
+}}
+"""
+
+
+def cpu_s(pid: int | None) -> float:
+    """Return the CPU time of all threads of a process."""
+    if pid is None:
+        return 0.0
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
+
+
+def memory_mib(pid: int | None) -> float:
+    if pid is None:
+        return 0.0
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(rollup.partition("Pss:")[2].split()[0]) / 1024
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int) -> None:
+    for _ in range(400):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise TimeoutError(f"nothing listens on port {port}")
+
+
+if __name__ == "__main__":
+    main()

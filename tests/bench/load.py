@@ -1,0 +1,176 @@
+"""The load: raw connections that send one prepared request after the other, and notice every wrong answer."""
+
+import asyncio
+import ssl
+import time
+from dataclasses import dataclass, field
+from typing import cast
+
+from tests.bench.mock_engine import EVENTS
+
+_HEADERS = b"".join(
+    b"%b: %b\r\n" % pair
+    for pair in (
+        (b"Host", b"gateway.practice.internal:9443"),
+        (b"Accept-Encoding", b"gzip, deflate"),
+        (b"Connection", b"keep-alive"),
+        (b"Accept", b"application/json"),
+        (b"Content-Type", b"application/json"),
+        (b"User-Agent", b"OpenAI/Python 1.99.0"),
+        (b"X-Stainless-Lang", b"python"),
+        (b"X-Stainless-Package-Version", b"1.99.0"),
+        (b"X-Stainless-OS", b"Linux"),
+        (b"X-Stainless-Arch", b"x64"),
+        (b"X-Stainless-Runtime", b"CPython"),
+        (b"X-Stainless-Runtime-Version", b"3.13.1"),
+        (b"X-Stainless-Async", b"false"),
+        (b"X-Stainless-Raw-Response", b"false"),
+        (b"X-Stainless-Retry-Count", b"0"),
+        (b"X-Stainless-Read-Timeout", b"600"),
+    )
+)
+
+
+def request(key: str, prompt_bytes: int, *, stream: bool) -> bytes:
+    """Return a chat request with the 18 headers of an SDK."""
+    body = b'{"messages":[{"role":"user","content":"%b"}],"model":"chat","max_tokens":40,"stream":%b}' % (
+        (b"tell me of the river and the sea " * (prompt_bytes // 33 + 1))[:prompt_bytes],
+        b"true" if stream else b"false",
+    )
+    head = b"POST /v1/chat/completions HTTP/1.1\r\n%bAuthorization: Bearer %b\r\nContent-Length: %d\r\n\r\n"
+    return head % (_HEADERS, key.encode(), len(body)) + body
+
+
+@dataclass
+class Count:
+    """`taken_s` holds each answer's (for a stream: its first event's) time."""
+
+    answers: int = 0
+    events: int = 0
+    errors: int = 0
+    taken_s: list[float] = field(default_factory=list)
+
+
+class Caller(asyncio.Protocol):
+    """One connection. `paced` waits to be told; otherwise the next request follows the last answer."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, request_bytes: bytes, count: Count, *, stream: bool, paced: bool) -> None:
+        self._request = request_bytes
+        self._count = count
+        self._stream = stream
+        self._paced = paced
+        self._got = 0
+        self._needed = 0
+        self._sent_at = 0.0
+        self.busy = False
+        self.stopped = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+
+    def call(self) -> None:
+        self.busy = True
+        self._got = self._needed = 0
+        self._sent_at = time.perf_counter()
+        self.transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        if self._got == 0:
+            if not data.startswith(b"HTTP/1.1 200"):
+                self._count.errors += 1
+            if self._stream:
+                self._count.taken_s.append(time.perf_counter() - self._sent_at)
+            else:
+                low = data[:600].lower()
+                place = low.find(b"content-length: ")
+                self._needed = data.index(b"\r\n\r\n") + 4 + int(low[place + 16 : low.index(b"\r", place)])
+        self._got += len(data)
+        if self._stream:
+            self._count.events += data.count(b"data: ")
+            done = data.endswith(b"0\r\n\r\n")
+        else:
+            done = self._got >= self._needed
+        if done:
+            self._answered()
+
+    def _answered(self) -> None:
+        self.busy = False
+        self._count.answers += 1
+        if not self._stream:
+            self._count.taken_s.append(time.perf_counter() - self._sent_at)
+        if not self._paced and not self.stopped:
+            self.call()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if self.busy and not self.stopped:
+            self._count.errors += 1
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a request goes; `context` None is plain HTTP."""
+
+    name: str
+    port: int
+    context: ssl.SSLContext | None = None
+
+
+async def _connect(target: Target, callers: int, request_bytes: bytes, count: Count, *, stream: bool, paced: bool):
+    loop = asyncio.get_running_loop()
+    made = []
+    for _ in range(callers):
+        _, caller = await loop.create_connection(
+            lambda: Caller(request_bytes, count, stream=stream, paced=paced),
+            "127.0.0.1",
+            target.port,
+            ssl=target.context,
+            server_hostname="localhost" if target.context else None,
+        )
+        made.append(caller)
+    return made
+
+
+def _hang_up(callers: list[Caller]) -> None:
+    for caller in callers:
+        caller.stopped = True
+        caller.transport.abort()
+
+
+async def hurry(target: Target, key: str, *, callers: int, seconds: float, prompt_bytes: int, stream: bool) -> Count:
+    """Keep every connection busy; the counts are of the time after a warm-up."""
+    count = Count()
+    made = await _connect(target, callers, request(key, prompt_bytes, stream=stream), count, stream=stream, paced=False)
+    for caller in made:
+        caller.call()
+    await asyncio.sleep(seconds)
+    _hang_up(made)
+    return count
+
+
+async def pace(target: Target, key: str, *, per_second: int, seconds: float, stream: bool, callers: int) -> Count:
+    """Start requests at a fixed rate whatever the answers do; a request without a free connection is an error."""
+    count = Count()
+    made = await _connect(target, callers, request(key, 600, stream=stream), count, stream=stream, paced=True)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for number in range(int(per_second * seconds)):
+        wait_s = began + number / per_second - loop.time()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+        free = next((caller for caller in made if not caller.busy), None)
+        if free is None:
+            count.errors += 1
+        else:
+            free.call()
+    for _ in range(300):
+        if not any(caller.busy for caller in made):
+            break
+        await asyncio.sleep(0.01)
+    _hang_up(made)
+    return count
+
+
+def expected_events(answers: int) -> int:
+    return answers * (EVENTS + 1)

@@ -1,0 +1,86 @@
+"""An inference server that costs almost nothing: `python -m tests.bench.mock_engine PORT TLS_PORT PEM CA`.
+
+Answers at once, or streams EVENTS events, one every EVENT_S, as engines send them.
+"""
+
+import asyncio
+import ssl
+import sys
+from typing import cast
+
+import uvloop
+
+EVENTS = 100
+EVENT_S = 0.01
+_COMPLETION = (
+    b'{"id":"chatcmpl-1","object":"chat.completion","created":1767225600,"model":"chat","choices":[{"index":0,'
+    b'"message":{"role":"assistant","content":"' + b"word " * 40 + b'"},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":120,"completion_tokens":40,"total_tokens":160}}'
+)
+_PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
+    len(_COMPLETION),
+    _COMPLETION,
+)
+_STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def _event(number: int) -> bytes:
+    payload = (
+        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1767225600,"model":"chat",'
+        b'"choices":[{"index":0,"delta":{"content":" word%d"},"finish_reason":null}]}\n\n' % number
+    )
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+_STREAM = [_event(number) for number in range(EVENTS)]
+_LAST = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+
+
+class Engine(asyncio.Protocol):
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._sent = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+
+    def data_received(self, data: bytes) -> None:
+        data = self._buffer + data
+        end = data.find(b"\r\n\r\n") + 4
+        place = data.lower().find(b"content-length: ")
+        if end < 4 or len(data) - end < int(data[place + 16 : data.index(b"\r", place)]):
+            self._buffer = data
+            return
+        self._buffer = b""
+        if data.find(b'"stream":true', end) < 0:
+            self.transport.write(_PLAIN)
+        else:
+            self._sent = 0
+            self._stream(_STREAM_HEAD)
+
+    def _stream(self, before: bytes = b"") -> None:
+        if self.transport.is_closing():
+            return
+        if self._sent == EVENTS:
+            self.transport.write(_LAST)
+            return
+        self.transport.write(before + _STREAM[self._sent])
+        self._sent += 1
+        asyncio.get_running_loop().call_later(EVENT_S, self._stream)
+
+
+async def main(port: int, tls_port: int, pem: str, ca: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(ca)
+    loop = asyncio.get_running_loop()
+    await loop.create_server(Engine, "127.0.0.1", port, backlog=1024)
+    await loop.create_server(Engine, "127.0.0.1", tls_port, ssl=context, backlog=1024)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]))
