@@ -24,7 +24,7 @@ from controlplane.bundle.manifest import (
 )
 from controlplane.bundle.packages import REPOSITORY_SUITE, make_repository
 from controlplane.bundle.recipe import Recipe, read_recipe
-from controlplane.bundle.store import PartStore, link_tree
+from controlplane.bundle.store import PartStore, alone, link_tree
 from controlplane.bundle.weights import find_models, place_models
 from controlplane.bundle.wheels import build_project, download_wheels, write_index, write_requirements
 from controlplane.kit.canonical import canonical_json, sha256_hex
@@ -60,6 +60,12 @@ class Built:
 
 def build_bundle(order: Order, say: Say) -> Built:
     """Make `order.out` and `order.out`.tar; unchanged inputs leave both as they are."""
+    order.out.parent.mkdir(parents=True, exist_ok=True)
+    with alone(order.out.with_name(f".{order.out.name}.lock")):
+        return _build(order, say)
+
+
+def _build(order: Order, say: Say) -> Built:
     recipe = read_recipe(order.features)
     keys = builder_keys(order.cache / "keys")
     models = find_models(order.models, recipe.models)
@@ -69,7 +75,6 @@ def build_bundle(order: Order, say: Say) -> Built:
     if standing:
         say("bundle: unchanged")
         return standing
-    order.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{order.out.name}-", dir=order.out.parent) as scratch:
         folder = Path(scratch) / "bundle"
         _assemble(folder, order, recipe, keys, models, say)

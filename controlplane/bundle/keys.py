@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controlplane.bundle.command import run
+from controlplane.bundle.store import alone
 from controlplane.kit.crypto import load_signing_key, new_signing_key_pem, public_pem
 
 APT_IDENTITY = "Redoubt bundle <bundle@redoubt.invalid>"
@@ -27,13 +28,18 @@ def builder_keys(folder: Path) -> BuilderKeys:
     """Return the keys of a folder, making those that are not there yet."""
     keys = BuilderKeys(folder / "bundle.key", folder / "bundle.pub", folder / "apt.key", folder / "apt.pub")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with alone(folder / ".lock"):
+        _make_missing(keys)
+    return keys
+
+
+def _make_missing(keys: BuilderKeys) -> None:
     if not keys.signing.exists():
         _write_private(keys.signing, new_signing_key_pem())
     if not keys.public.exists():
         keys.public.write_bytes(public_pem(load_signing_key(keys.signing)))
     if not keys.apt_public.exists():
         _make_apt_key(keys)
-    return keys
 
 
 def clearsign(keys: BuilderKeys, source: Path, target: Path) -> None:

@@ -19,7 +19,7 @@ class PartStore:
         """Return the folder of a digest, calling `make` on an empty one if it is not there yet."""
         folder = self._root / kind / digest
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(folder.parent / f".{digest}.lock"):
+        with alone(folder.parent / f".{digest}.lock"):
             if not folder.is_dir():
                 _fill(folder, make)
         return folder
@@ -36,7 +36,8 @@ def _fill(folder: Path, make: Callable[[Path], None]) -> None:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def alone(lock: Path) -> Iterator[None]:
+    """Let one process at a time through; the lock goes with the process."""
     with lock.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
