@@ -84,14 +84,14 @@ def check_space(folder: Path, missing: list[dict[str, Any]]) -> None:
         raise Refused(message)
 
 
-def pull(source: str, path: Path, wanted: dict[str, Any], context: ssl.SSLContext) -> None:
+def pull(opener: urllib.request.OpenerDirector, source: str, path: Path, wanted: dict[str, Any]) -> None:
     """Download one file and give it its name when its digest is right."""
     path.parent.mkdir(exist_ok=True)
     path.parent.chmod(0o755)
     fresh = path.with_name(f".{path.name}.new")
     digest = hashlib.sha256()
     try:
-        with urllib.request.urlopen(source, timeout=TIMEOUT_S, context=context) as answer, fresh.open("wb") as out:
+        with opener.open(source, timeout=TIMEOUT_S) as answer, fresh.open("wb") as out:
             while piece := answer.read(CHUNK_BYTES):
                 digest.update(piece)
                 out.write(piece)
@@ -102,20 +102,32 @@ def pull(source: str, path: Path, wanted: dict[str, Any], context: ssl.SSLContex
         fresh.chmod(0o444)
         fresh.rename(path)
     except (urllib.error.URLError, OSError) as error:
-        message = f"{source} cannot be fetched: {error}; see that the depot answers: systemctl status nginx, on its node"
+        message = (
+            f"{source} cannot be fetched: {error}; see that the depot answers: systemctl status nginx, on its node"
+        )
         raise Refused(message) from error
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def https_only(ca: str) -> urllib.request.OpenerDirector:
+    """Open nothing but https, and only what the site CA vouches for; no proxy, no file."""
+    context = ssl.create_default_context(cafile=ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    opener = urllib.request.OpenerDirector()
+    opener.add_handler(urllib.request.HTTPSHandler(context=context))
+    opener.add_handler(urllib.request.HTTPErrorProcessor())
+    opener.add_handler(urllib.request.HTTPDefaultErrorHandler())
+    return opener
 
 
 def converge(folder: Path, url: str, ca: str, missing: list[dict[str, Any]]) -> None:
     """Pull everything that is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     check_space(folder, missing)
-    context = ssl.create_default_context(cafile=ca)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    opener = https_only(ca)
     for wanted in missing:
-        pull(f"{url}/{wanted['sha256']}/{wanted['file']}", place_of(folder, wanted), wanted, context)
+        pull(opener, f"{url}/{wanted['sha256']}/{wanted['file']}", place_of(folder, wanted), wanted)
 
 
 def main() -> None:

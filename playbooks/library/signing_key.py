@@ -11,7 +11,8 @@ DOCUMENTATION = r"""
 module: signing_key
 short_description: An Ed25519 key pair, made once
 description:
-  - Creates the private key if it does not exist and derives the public key from it; the private key never leaves the node.
+  - Creates the private key if it does not exist and derives the public key from it.
+  - The private key never leaves the node.
 options:
   path:
     description: The private key, PEM, readable by its owner alone.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -46,7 +46,7 @@ def wanted_verbs(state: dict[str, str], changed_at: float) -> list[str]:
     verbs = [] if state["UnitFileState"] in ENABLED else ["enable"]
     if state["ActiveState"] != "active":
         return [*verbs, "start"]
-    since = datetime.strptime(state["ActiveEnterTimestamp"], TIMESTAMP).replace(tzinfo=timezone.utc)
+    since = datetime.strptime(state["ActiveEnterTimestamp"], TIMESTAMP).replace(tzinfo=UTC)
     return [*verbs, "restart"] if since.timestamp() < changed_at else verbs
 
 
