@@ -57,6 +57,7 @@ def entries(params: dict[str, str]) -> list[Entry]:
     """List what must hold, in the order it can be made."""
     cluster, qos, account, user = (params[key] for key in ("cluster", "qos", "account", "user"))
     scope = [f"cluster={cluster}"]
+    place = [f"account={account}", *scope]
     priority = str(params["qos_priority"])
     settings = ["set", f"Priority={priority}", "UsageFactor=0", "Flags=DenyOnLimit"]
     return [
@@ -80,11 +81,11 @@ def entries(params: dict[str, str]) -> list[Entry]:
         ),
         Entry(
             name=f"user {user}",
-            read=["list", "assoc", *scope, f"account={account}", f"user={user}", "format=account,user,qos,defaultqos"],
+            read=["list", "assoc", *place, f"user={user}", "format=account,user,qos,defaultqos"],
             wanted=[account, user, qos, qos],
             make=[
-                ["add", "user", user, f"account={account}", *scope],
-                ["modify", "user", user, "where", f"account={account}", *scope, "set", f"QOS={qos}", f"DefaultQOS={qos}"],
+                ["add", "user", user, *place],
+                ["modify", "user", user, "where", *place, "set", f"QOS={qos}", f"DefaultQOS={qos}"],
             ],
         ),
     ]
