@@ -13,7 +13,7 @@ from controlplane.contracts.snapshot import Snapshot, SnapshotEndpoint, Snapshot
 from controlplane.domains.allocation import service as allocation
 from controlplane.domains.allocation.types import Ask
 from controlplane.domains.audit import service as audit
-from controlplane.domains.audit.types import Actor, Role
+from controlplane.domains.audit.types import SYSTEM, Actor, Role
 from controlplane.domains.identity import service as identity
 from controlplane.domains.policy import service as policy
 from controlplane.domains.serving import rules, store
@@ -247,6 +247,7 @@ async def _take_phase(tx: Tx, actor: Actor, replica: Replica, ask: RenewRun) -> 
         case RunPhase.FAILED:
             _move(replica, ReplicaState.FAILED)
             replica.ended_at, replica.reason = tx.now, ask.detail[:2000]
+            await allocation.end_lease(tx, SYSTEM, owner=replica.id, reason=replica.reason[:200])
             await audit.record(tx, actor, "replica.failed", replica.id, node=replica.node, reason=replica.reason)
         case _:
             pass

@@ -6,7 +6,7 @@ from datetime import timedelta
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from controlplane.domains.audit.types import SYSTEM
@@ -218,6 +218,7 @@ FAULTS = [
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(faults=st.lists(st.sampled_from(FAULTS), min_size=5, max_size=25))
+@example(faults=["converge", "register", "fail"])  # a run that says it failed kept its lease
 async def test_no_sequence_of_faults_leaks_a_lease_or_a_run(
     plane: ControlPlane, database_url: str, faults: list[str]
 ) -> None:
