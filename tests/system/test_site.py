@@ -134,7 +134,8 @@ def _chat(site: PracticeSite, key: str, model: str) -> tuple[int, str]:
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4})
     done = subprocess.run(
         [*site.lab.enter, "curl", "-sS", "--cacert", str(site.ca), "-w", "\n%{http_code}",
-         "-H", f"Authorization: Bearer {key}", "-H", "Content-Type: application/json", "-d", body, f"{site.gateway}/v1/chat/completions"],
+         "-H", f"Authorization: Bearer {key}", "-H", "Content-Type: application/json", "-d", body,
+         f"{site.gateway}/v1/chat/completions"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     text, _, status = done.stdout.rpartition("\n")
