@@ -90,12 +90,13 @@ class Running:
 
 
 @contextmanager
-def running(site: Site, api: StandInApi, **changes) -> Iterator[Running]:
-    """Start a runner with this spec; kill it when the block ends."""
+def running(site: Site, api: StandInApi, *, around: dict[str, str] | None = None, **changes) -> Iterator[Running]:
+    """Start a runner with this spec, and `around` in its environment; kill it when the block ends."""
     environment = {
         **os.environ,
         SPEC: site.spec(api, **changes).model_dump_json(),
         "TMPDIR": str(site.scratch),
+        **(around or {}),
     }
     log = site.scratch.with_name(f"runner-{time.monotonic_ns()}.log")
     command = [sys.executable, "-m", "controlplane.main.runner", "--spec-env", SPEC]

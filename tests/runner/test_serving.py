@@ -1,16 +1,21 @@
 """A run that serves: what it says, whom it lets in, how it leaves."""
 
 import os
+import re
 import signal
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
+from lab.nvml import build_library
 
 from tests.runner.runs import GATEWAY, SPEC, ask, is_gone, running, tokens_of, until
 from tests.runner.stand_in_api import StandInApi, stand_in_api
 from tests.support.certificates import issue, make_site_ca
+from tests.support.source import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +75,22 @@ def test_the_inference_server_knows_neither_the_spec_nor_a_port(ready):
     assert SPEC.encode() not in environment
     assert unix_socket.is_socket()
     assert unix_socket.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_run_registers_the_gpus_that_slurm_gave_it(site, api, tmp_path):
+    state = tmp_path / "nvml.state"
+    script = ROOT / "images/practice/gpu_state.py"
+    state.write_bytes(subprocess.run([sys.executable, script, "h100"], check=True, capture_output=True).stdout)
+    driver = {"LD_LIBRARY_PATH": str(build_library().parent), "REDOUBT_SIM_NVML_STATE": str(state)}
+    job = {"SLURM_JOB_ID": "42", "SLURMD_NODENAME": "gpu1", "SLURM_JOB_GPUS": "1,3"}
+    all_four = re.findall(r"GPU-[0-9a-f-]{36}", state.read_text())
+
+    with running(site, api, around=driver | job, gpus=2) as run:
+        run.until_ready()
+
+        [told] = api.registered
+        assert told["gpu_uuids"] == [all_four[1], all_four[3]]
+        assert (told["job_id"], told["node"]) == ("42", "gpu1")
 
 
 def test_two_runs_of_one_host_take_two_ports(site, api):
