@@ -48,7 +48,10 @@ def parse_site(text: str, *, name: str = "site.yml") -> Site:
     try:
         return Site.model_validate_json(json.dumps(yaml.safe_load(text), default=str), strict=True)
     except ValidationError as error:
-        problems = tuple(problem for entry in error.errors() for problem in _problems(lines, entry))
+        entries = error.errors()
+        misspelt = {_nearest(entry["loc"]) for entry in entries if entry["type"] == "extra_forbidden"}
+        told = [entry for entry in entries if entry["type"] != "missing" or entry["loc"] not in misspelt]
+        problems = tuple(problem for entry in told for problem in _problems(lines, entry))
         raise WrongSpec(name, tuple(sorted(problems, key=lambda problem: problem.line))) from None
 
 
@@ -121,9 +124,14 @@ def _problems(lines: _Lines, entry: Any) -> list[Problem]:
 
 
 def _suggestion(where: Where) -> str:
-    known = list(_kind(where[:-1]).model_fields)
-    near = get_close_matches(str(where[-1]), known, n=1)
-    return f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+    near = _nearest(where)
+    return f"did you mean `{near[-1]}`?" if near else f"known here: {', '.join(_kind(where[:-1]).model_fields)}"
+
+
+def _nearest(where: Where) -> Where | None:
+    """Return the place of the known key that an unknown one resembles."""
+    near = get_close_matches(str(where[-1]), list(_kind(where[:-1]).model_fields), n=1)
+    return (*where[:-1], near[0]) if near else None
 
 
 def _describe(where: Where) -> str:

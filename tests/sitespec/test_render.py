@@ -1,0 +1,62 @@
+"""Rendering is the same bytes for the same site, and takes only models the bundle carries."""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import yaml
+
+from controlplane.kit.errors import BadInput
+from controlplane.sitespec.render import BundleFacts, render
+from controlplane.sitespec.text import parse_site
+
+SOURCE = Path("inventory/practice/site.yml").read_text()
+SITE = parse_site(SOURCE)
+MODEL = {
+    "name": "practice-tiny", "file": "practice-tiny.gguf", "sha256": "a" * 64, "size_bytes": 1, "format": "gguf",
+    "licence": "Apache-2.0", "context_tokens": 1, "weights_bytes": 1, "kv_bytes_per_token": 1, "vocab_tokens": 1,
+}  # fmt: skip
+BUNDLE = BundleFacts("d" * 64, "key", (MODEL,))
+
+
+def test_the_same_site_renders_to_the_same_bytes():
+    assert render(SITE, BUNDLE, source=SOURCE) == render(parse_site(SOURCE), BUNDLE, source=SOURCE)
+
+
+def test_the_digest_covers_every_file_and_the_spec():
+    files = render(SITE, BUNDLE, source=SOURCE)
+
+    record = json.loads(files.pop("digest"))
+
+    assert record["site"] == sha256(SOURCE.encode()).hexdigest()
+    assert record["rendered"] == {path: sha256(text.encode()).hexdigest() for path, text in files.items()}
+
+
+def test_every_identity_carries_site_zone_and_name():
+    files = render(SITE, BUNDLE, source=SOURCE)
+
+    inputs = yaml.safe_load(files["host_vars/ctl1.yml"])
+    found = {certificate["name"]: certificate["uri"] for certificate in inputs["site_ca_certificates"]}
+
+    assert found["node"] == "redoubt://practice/zone/north/node/ctl1"
+    assert found["gateway"] == "redoubt://practice/zone/north/service/gateway"
+    assert set(found) == {"node", "depot", "api", "database-client", "gateway"}
+
+
+def test_a_model_that_the_bundle_lacks_is_refused_with_the_nearest_name():
+    site = SITE.model_copy(update={"models": ("practice-tin",)})
+
+    with pytest.raises(BadInput) as refusal:
+        render(site, BUNDLE, source=SOURCE)
+
+    assert "practice-tiny" in refusal.value.remedy
+
+
+def test_only_a_practice_site_has_practice_settings():
+    site = SITE.model_copy(update={"practice": False})
+
+    texts = "".join(render(site, BUNDLE, source=SOURCE)[f"host_vars/{node.name}.yml"] for node in site.nodes)
+
+    assert "practice_gpus" not in texts
+    assert "config_overrides" not in texts
