@@ -8,6 +8,7 @@ import shutil
 import ssl
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,8 @@ def pull(opener: urllib.request.OpenerDirector, source: str, path: Path, wanted:
         raise Refused(message) from error
     finally:
         fresh.unlink(missing_ok=True)
+        with suppress(OSError):  # only an empty folder goes
+            path.parent.rmdir()
 
 
 def https_only(ca: str) -> urllib.request.OpenerDirector:
