@@ -1,8 +1,6 @@
 """Build a bundle: packages, wheels and models in one signed folder, and one tar to carry in."""
 
-import os
 import shutil
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from controlplane.bundle.archive import files_below, pack_bundle
 from controlplane.bundle.keys import BuilderKeys, builder_keys
 from controlplane.bundle.manifest import (
     MANIFEST,
@@ -80,7 +79,7 @@ def _build(order: Order, say: Say) -> Built:
         _assemble(folder, order, recipe, keys, models, say)
         digest, size_bytes = _seal(folder, recipe, keys, models, inputs)
         say(f"bundle: signed, {size_bytes / 1e6:.0f} MB, digest {digest[:16]}")
-        packed = _pack(folder, Path(scratch) / "bundle.tar")
+        packed = pack_bundle(folder, Path(scratch) / "bundle.tar")
         shutil.rmtree(order.out, ignore_errors=True)
         folder.rename(order.out)
         packed.rename(archive)
@@ -155,29 +154,12 @@ def _seal(
         apt_key=keys.apt_public.read_text(),
         features=tuple(sorted(recipe.features)),
         models=tuple(sorted(models.values(), key=lambda model: model.name)),
-        files=carry(folder, _files(folder)),
+        files=carry(folder, files_below(folder)),
     )
     raw = to_bytes(manifest)
     (folder / MANIFEST).write_bytes(raw)
     (folder / SIGNATURE).write_text(sign_manifest(load_signing_key(keys.signing), raw) + "\n")
     return sha256_hex(raw), manifest.size_bytes
-
-
-def _pack(folder: Path, archive: Path) -> Path:
-    # The manifest goes first: whoever reads the stream knows what to expect before the first file comes.
-    head = [folder / MANIFEST, folder / SIGNATURE]
-    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
-        for path in [*head, *(path for path in _files(folder) if path not in head)]:
-            tar.add(path, arcname=path.relative_to(folder).as_posix(), recursive=False, filter=_plain)
-    return archive
-
-
-def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    member.mtime, member.mode = 0, 0o644
-    member.type = tarfile.REGTYPE
-    return member
 
 
 def _debs_digest(order: Order, recipe: Recipe, keys: BuilderKeys) -> str:
@@ -198,7 +180,7 @@ def _wheels_digest(order: Order, recipe: Recipe) -> str:
 
 def _sources(project: Path) -> Iterator[Path]:
     yield project / "pyproject.toml"
-    yield from (path for path in _files(project / "controlplane") if "__pycache__" not in path.parts)
+    yield from (path for path in files_below(project / "controlplane") if "__pycache__" not in path.parts)
 
 
 def _tree_digest(paths: Iterator[Path], root: Path) -> str:
@@ -207,10 +189,6 @@ def _tree_digest(paths: Iterator[Path], root: Path) -> str:
         with path.open("rb") as stream:
             lines.append(f"{digest_stream(stream)[0]} {path.relative_to(root)}")
     return sha256_hex("\n".join(lines).encode())
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
 
 
 def _timed(say: Say, step: str, act: Callable[[], Result]) -> Result:

@@ -60,7 +60,7 @@ def test_inputs_carry_the_name_of_their_role(role):
 
 @pytest.mark.parametrize("role", sorted(path.name for path in ROLES.iterdir()))
 def test_defaults_hold_optional_inputs_only(role):
-    defaults = yaml.safe_load((ROLES / role / "defaults/main.yml").read_text()) or {}
+    defaults: dict[str, Any] = yaml.safe_load((ROLES / role / "defaults/main.yml").read_text()) or {}
 
     declared = {name for name, option in options(role).items() if not option.get("required")}
 
@@ -80,12 +80,16 @@ def inputs_of(site, node) -> dict[str, Any]:
 
 def faults(name: str, value: Any, option: dict[str, Any]) -> list[str]:
     kinds = {"str": str, "path": str, "int": int, "bool": bool, "list": list, "dict": dict}
-    if not isinstance(value, kinds[option["type"]]):
+    if not is_a(value, kinds[option["type"]]):
         return [f"{name}: {value!r} is no {option['type']}"]
     found = [f"{name}: {value!r} is no choice"] if _is_no_choice(value, option) else []
     if option["type"] == "list" and option.get("options"):
         found += [text for entry in value for text in entry_faults(name, entry, option["options"])]
     return found
+
+
+def is_a(value: Any, kind: type) -> bool:
+    return isinstance(value, kind)
 
 
 def entry_faults(name: str, entry: dict[str, Any], known: dict[str, Any]) -> list[str]:
@@ -98,5 +102,5 @@ def entry_faults(name: str, entry: dict[str, Any], known: dict[str, Any]) -> lis
 
 
 def _is_no_choice(value: Any, option: dict[str, Any]) -> bool:
-    chosen = value if isinstance(value, list) else [value]
+    chosen: list[Any] = value if isinstance(value, list) else [value]
     return "choices" in option and not set(chosen) <= set(option["choices"])
