@@ -98,13 +98,11 @@ def test_a_database_that_is_away_is_said_so_and_serving_goes_on(site: PracticeSi
 
 
 def test_a_lost_gpu_is_seen_in_the_fleet(site: PracticeSite) -> None:
-    state = "/var/lib/redoubt-practice/nvml.state"
-    site.lab.ssh("gpu2", f"cp {state} /root/state.before")
+    site.gpu("gpu2", "inject", "lost", "--gpu", "3")
     try:
-        site.lab.ssh("gpu2", f"/opt/redoubt/venv/bin/redoubt practice gpu inject lost --gpu 3 --state {state}")
         wait_for(lambda: _node_state(site, "gpu2") == "degraded", "the fault in the fleet")
     finally:
-        site.lab.ssh("gpu2", f"cp /root/state.before {state}.new && mv {state}.new {state}")
+        site.gpu("gpu2", "inject", "reboot")
     wait_for(lambda: _node_state(site, "gpu2") == "ready", "gpu2 to be ready")
 
 

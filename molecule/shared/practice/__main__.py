@@ -27,6 +27,9 @@ def main() -> int:
                 return _up(asked.name, as_json=asked.json)
             case "down":
                 return _down(asked.name)
+            case "gpu":
+                sys.stdout.write(PracticeSite(asked.name).gpu(asked.node, *asked.words))
+                return 0
             case _:
                 return _redoubt(asked.name, asked.words)
     except LabError as wrong:
@@ -43,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("down", help="remove every trace of the site")
     redoubt = verbs.add_parser("redoubt", help="run the redoubt command inside the boundary, as its administrator")
     redoubt.add_argument("words", nargs=argparse.REMAINDER)
+    gpu = verbs.add_parser("gpu", help="look at or break a node's simulated GPUs, as `redoubt practice gpu` does")
+    gpu.add_argument("node")
+    gpu.add_argument("words", nargs=argparse.REMAINDER)
     return parser
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -26,6 +27,7 @@ ENDPOINT = "tiny"
 MODEL = "practice-tiny"
 QUESTION = "What keeps a fortress safe?"
 READY_WITHIN_S = 90
+GPU_STATE = "/var/lib/redoubt-practice/nvml.state"
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,15 @@ class PracticeSite:
             kept.touch(mode=0o600)
             kept.write_text(secret)
         return kept.read_text()
+
+    def gpu(self, node: str, *words: object) -> str:
+        """Do `redoubt practice gpu …` to a node's simulated GPUs: its state file is fetched, edited and put back."""
+        with tempfile.TemporaryDirectory() as folder:
+            state = Path(folder) / "nvml.state"
+            state.write_text(self.lab.ssh(node, f"cat {GPU_STATE}").stdout)
+            said = self._redoubt_here("practice", "gpu", *words, "--state", state)
+            self.lab.ssh(node, f"cat > {GPU_STATE}.new && mv {GPU_STATE}.new {GPU_STATE}", stdin=state.read_text())
+        return said
 
     def redoubt(self, *words: object) -> str:
         """Run the CLI inside the boundary with the administrator's profile."""
