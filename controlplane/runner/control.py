@@ -14,6 +14,7 @@ from controlplane.runner.surroundings import NO_CONTROL_PLANE, REGISTRATION_REFU
 
 REGISTER_FOR_S = 120.0
 LAST_WORD_S = 5.0
+DOUBT_S = 1.0
 LEASE_IS_OVER = frozenset({401, 403, 404, 409})
 ASK_AGAIN = frozenset({408, 425, 429})
 
@@ -64,6 +65,12 @@ class ControlLink:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._spec.renew_s if renewed else min(1.0, self._spec.renew_s)):
                     await self._news.wait()
+
+    async def settle_doubt(self) -> None:
+        """Ask once, for a second at most: a no fences this run, silence leaves the choice to the gateway's snapshot."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DOUBT_S):
+                await self._has_renewed()
 
     async def say_failed(self, detail: str) -> None:
         """Leave the reason behind; a control plane that is away learns it from the engine."""

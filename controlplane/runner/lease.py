@@ -1,4 +1,4 @@
-"""The right to answer clients: lent for seconds, and once over it stays over."""
+"""The right to answer clients: lent for seconds, in doubt without news, and once over it stays over."""
 
 import asyncio
 import selectors
@@ -7,13 +7,19 @@ from typing import Any  # the selector's events are the event loop's own
 
 
 class Lease:
-    """Counts from the moment a renewal was asked for, so that it never outlives what the control plane granted."""
+    """Counts from the moment a renewal was asked for, so that it never outlives what the control plane granted.
+
+    A lease that could not be renewed is in doubt, not over: the control plane may be away while gateways still serve,
+    and a run in doubt asks again before it takes a new connection. It is over when the control plane says so, or when
+    it ran out while this process was frozen and could not ask.
+    """
 
     def __init__(self, length_s: float, clock: Callable[[], float]) -> None:
         self.over_because = ""
         self._length_s = length_s
         self._clock = clock
         self._ends_at: float | None = None
+        self._looked_at = clock()
         self._acts: list[Callable[[], None]] = []
 
     def when_over(self, act: Callable[[], None]) -> None:
@@ -29,9 +35,16 @@ class Lease:
 
     def holds(self) -> bool:
         """Say whether this run may still answer; the first no fences it before this returns."""
-        if not self.over_because and self._ends_at is not None and self._clock() >= self._ends_at:
-            self.end("the lease could not be renewed in time")
+        now = self._clock()
+        slept_s, self._looked_at = now - self._looked_at, now
+        if self.in_doubt and slept_s > self._length_s / 2:
+            self.end(f"the lease ran out while this process was frozen for {slept_s:.1f} s")
         return not self.over_because
+
+    @property
+    def in_doubt(self) -> bool:
+        """Say whether the last renewal is older than the lease is long."""
+        return self._ends_at is not None and self._clock() >= self._ends_at
 
     def end(self, because: str) -> None:
         if self.over_because:
@@ -39,10 +52,6 @@ class Lease:
         self.over_because = because
         for act in self._acts:
             act()
-
-    @property
-    def left_s(self) -> float:
-        return self._length_s if self._ends_at is None else max(0.0, self._ends_at - self._clock())
 
 
 class _GuardedSelector(selectors.EpollSelector):

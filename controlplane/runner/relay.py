@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import cast
 
@@ -17,8 +18,11 @@ log = structlog.get_logger()
 class Relay:
     """Lets in one client identity, copies bytes both ways, and can be cut in an instant."""
 
-    def __init__(self, gateway_uri: str, upstream: Path, lease: Lease) -> None:
+    def __init__(
+        self, gateway_uri: str, upstream: Path, lease: Lease, settle_doubt: Callable[[], Awaitable[None]]
+    ) -> None:
         self.lease = lease
+        self._settle_doubt = settle_doubt
         self._gateway_uri = gateway_uri
         self._upstream = upstream
         self._open: set[_GatewaySide] = set()
@@ -48,7 +52,11 @@ class Relay:
         await self._idle.wait()
 
     async def connect(self, side: "_ServerSide") -> None:
-        """Connect one side to the inference server."""
+        """Connect one side to the inference server; in doubt the control plane is asked first."""
+        if self.lease.in_doubt:
+            await self._settle_doubt()
+        if not self.lease.holds():
+            raise ConnectionAbortedError(self.lease.over_because)
         await asyncio.get_running_loop().create_unix_connection(lambda: side, str(self._upstream))
 
     def admits(self, transport: asyncio.Transport) -> bool:

@@ -27,6 +27,7 @@ from controlplane.runner.weights import verify_weights
 
 ADAPTERS: dict[str, type[Adapter]] = {"llama_cpp": LlamaCpp}
 DRAIN_GRACE_S = 25.0  # below Slurm's KillWait, so that the run ends by itself
+LOOK_EVERY_S = 1.0
 GATEWAYS_LEARN_S = 2.0  # a gateway asks for its snapshot every half second
 
 log = structlog.get_logger()
@@ -97,10 +98,10 @@ class _Run:
         raise RunOver(FENCED, self._lease.over_because)
 
     async def watch_lease(self) -> NoReturn:
-        """End with the lease; waking when it ends is what makes a silent process look."""
+        """End with the lease; waking every second is how a process that was frozen finds out."""
         while self._lease.holds():
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._lease.left_s):
+                async with asyncio.timeout(LOOK_EVERY_S):
                     await self._fenced.wait()
         raise RunOver(FENCED, self._lease.over_because)
 
@@ -141,7 +142,7 @@ class _Run:
         return await self._stack.enter_async_context(server)
 
     def _relay_to(self, server: InferenceServer) -> Relay:
-        relay = Relay(self._spec.gateway_uri, server.socket, self._lease)
+        relay = Relay(self._spec.gateway_uri, server.socket, self._lease, self.link.settle_doubt)
         self._lease.when_over(relay.cut)
         self._stack.callback(relay.cut)
         return relay

@@ -27,12 +27,16 @@ def clock():
     return Clock()
 
 
+async def nobody_to_ask() -> None:
+    """The control plane is away."""
+
+
 @asynccontextmanager
 async def relayed(site, folder, clock, serve):
     """Yield a client's streams to `serve` through a relay with a lease of ten seconds, and the relay."""
     own, lease = self_signed("replica_1"), Lease(10.0, clock)
     lease.renew(clock())
-    relay = Relay(GATEWAY, folder / "server.sock", lease)
+    relay = Relay(GATEWAY, folder / "server.sock", lease, nobody_to_ask)
     bound = bind_port("127.0.0.1", 23000, 23999)
     async with await asyncio.start_unix_server(serve, folder / "server.sock"):
         await relay.listen(bound, run_server_context(own, site.ca_pem))

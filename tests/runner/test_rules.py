@@ -56,19 +56,34 @@ def test_bytes_that_wait_to_be_written_are_dropped_when_the_process_wakes_withou
     assert received == sent_before
 
 
-def test_a_lease_counts_from_the_asking_and_never_comes_back():
+def test_a_lease_counts_from_the_asking_and_is_in_doubt_when_that_is_long_ago():
+    now = 0.0
+    lease = Lease(10.0, lambda: now)
+
+    lease.renew(asked_at=0.0)
+
+    def look(at: float) -> tuple[bool, bool]:
+        nonlocal now
+        now = at
+        return lease.holds(), lease.in_doubt
+
+    seen = [look(at) for at in (4.0, 8.0, 9.9, 10.0, 13.0)]
+    lease.renew(asked_at=13.0)
+
+    assert seen == [(True, False)] * 3 + [(True, True)] * 2
+    assert not lease.in_doubt
+
+
+def test_a_lease_that_ran_out_while_the_process_was_frozen_is_over_for_good():
     now, acts = 0.0, []
     lease = Lease(10.0, lambda: now)
     lease.when_over(lambda: acts.append("fenced"))
-
     lease.renew(asked_at=0.0)
-    now = 9.0
-    lease.renew(asked_at=3.0)
-    assert lease.left_s == 4.0
+    assert lease.holds()
 
-    now = 13.0
-    lease.renew(asked_at=12.9)  # the answer came too late
+    now = 10.5
+
     assert not lease.holds()
-    lease.renew(asked_at=13.0)
+    lease.renew(asked_at=10.5)
     assert not lease.holds()
     assert acts == ["fenced"]
