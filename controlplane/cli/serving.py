@@ -15,6 +15,8 @@ from controlplane.contracts import admin
 from controlplane.kit.errors import BadInput, RedoubtError, Unavailable
 from controlplane.kit.tls import client_context
 
+NEWLINE = "\n"  # no backslash may stand in an f-string before Python 3.12
+
 models = typer.Typer(no_args_is_help=True, help="AI weights that the site holds.")
 endpoints = typer.Typer(no_args_is_help=True, help="Inference endpoints.")
 
@@ -204,7 +206,8 @@ def wait_ready(client: AdminClient, name: str, seconds: int) -> admin.Endpoint:
 
 
 def _not_ready(found: admin.Endpoint, seconds: int) -> RedoubtError:
-    reasons = tuple(f"{r.id}: {r.state} {r.reason}".strip() for r in found.replicas)
+    newest = found.replicas[-3:]
+    reasons = tuple(f"{r.id}: {r.state} {r.reason.strip().rpartition(NEWLINE)[2]}".strip() for r in newest)
     return Unavailable(
         f"{found.name} is not ready after {seconds} s: {found.replicas_ready} of {found.replicas_wanted}",
         remedy=f"redoubt endpoint show {found.name}",

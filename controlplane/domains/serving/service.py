@@ -132,7 +132,7 @@ async def register_run(tx: Tx, *, ask: RegisterRun, lease_s: float) -> str:
         await allocation.bind_gpus(tx, owner=replica.id, node=ask.node, gpu_uuids=ask.gpu_uuids)
     token = new_token("rdr")
     _move(replica, ReplicaState.LOADING)
-    replica.nonce, replica.run_token_sha256 = "", sha256_hex(token.encode())
+    replica.nonce, replica.reason, replica.run_token_sha256 = "", "", sha256_hex(token.encode())
     replica.engine_ref, replica.node, replica.host, replica.port = ask.job_id, ask.node, ask.host, ask.port
     replica.certificate_pem = ask.certificate_pem
     replica.lease_expires_at = tx.now + timedelta(seconds=lease_s)
