@@ -1,13 +1,14 @@
 """A client's chat request: the few fields we act on are typed, the rest is passed on as the bytes it came in."""
 
 import re
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from controlplane.gateway.errors import BadRequest
 
 _ABSENT = msgspec.Raw()
+_AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 _REMEDY = "see the OpenAI chat completions reference for the fields and their types"
 
 # What only the gateway may say to an engine: cache identity, order of service, slots, weights, prompt templates.
@@ -41,10 +42,10 @@ class Ask(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """The allow-list. A field that is missing here is refused by its name."""
 
     model: str
-    messages: msgspec.Raw
+    messages: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1)]
     stream: bool | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
+    max_tokens: _AtLeastOne | None = None
+    max_completion_tokens: _AtLeastOne | None = None
     n: int | None = None
     store: bool | None = None
     temperature: float | None = None
@@ -101,19 +102,9 @@ def read_ask(body: bytes) -> Ask:
         raise _wrong_field(str(error)) from None
     except (ValueError, RecursionError) as error:
         raise _unreadable(error) from None
-    _check(ask)
-    return ask
-
-
-def _check(ask: Ask) -> None:
-    beginning = memoryview(ask.messages)[:64].tobytes()
-    if beginning[:1] != b"[" or beginning[1:].lstrip()[:1] == b"]":
-        raise BadRequest("messages is not a list with at least one message", remedy=_REMEDY, param="messages")
     if ask.store:
         raise BadRequest("store is true and no completion is ever kept", remedy="send store: false", param="store")
-    for name, tokens in (("max_tokens", ask.max_tokens), ("max_completion_tokens", ask.max_completion_tokens)):
-        if tokens is not None and tokens < 1:
-            raise BadRequest(f"{name} is {tokens}", remedy="ask for at least one token", param=name)
+    return ask
 
 
 def _wrong_field(message: str) -> BadRequest:

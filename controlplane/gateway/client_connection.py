@@ -7,10 +7,10 @@ from typing import cast
 from controlplane.gateway import answer, routes
 from controlplane.gateway.ask import read_ask
 from controlplane.gateway.chunked import BadChunk, ChunkedReader
-from controlplane.gateway.directory import Grant
+from controlplane.gateway.directory import Directory, Grant
 from controlplane.gateway.errors import BadRequest, BodyTooLarge, HeadTooLarge, Refusal, TooSlow
 from controlplane.gateway.exchange import Exchange
-from controlplane.gateway.head import END, Head, read_head
+from controlplane.gateway.head import END, Head, HeadReader
 from controlplane.gateway.hub import Hub
 
 
@@ -29,8 +29,10 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_chunks",
+        "_directory",
         "_exchange",
         "_grant",
+        "_heads",
         "_held",
         "_hub",
         "_left",
@@ -45,11 +47,13 @@ class ClientConnection(asyncio.Protocol):
     )
 
     _transport: asyncio.Transport
+    _directory: Directory  # as of the head: a body may take its time, a verdict does not change meanwhile
     _grant: Grant
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._phase = IDLE
+        self._heads = HeadReader()
         self._buffer = bytearray()  # a head or a body that has not come whole
         self._left = 0
         self._chunks: ChunkedReader | None = None
@@ -177,7 +181,8 @@ class ClientConnection(asyncio.Protocol):
         if end < 0:
             self._wait_for_head(data)
             return b""
-        self._buffer.clear()
+        if self._buffer:
+            self._buffer.clear()
         return self._head_complete(data[:size], data[size:])
 
     def _wait_for_head(self, data: bytes) -> None:
@@ -190,7 +195,7 @@ class ClientConnection(asyncio.Protocol):
     def _head_complete(self, raw: bytes, rest: bytes) -> bytes:
         self._new_request(keep_alive=not self._hub.draining)
         try:
-            head = read_head(raw)
+            head = self._heads.read(raw)
         except Refusal as refusal:
             self.refuse(refusal)
             return b""
@@ -227,8 +232,11 @@ class ClientConnection(asyncio.Protocol):
             self._rest()
 
     def _expect_body(self, head: Head, rest: bytes) -> None:
-        self._grant = self._hub.directory().admit(head.authorization, self._hub.clock.now())
-        if head.length > self._hub.limits.body_bytes:
+        hub = self._hub
+        now = hub.clock.now()
+        self._directory = hub.directory(now)
+        self._grant = self._directory.admit(head.authorization, now)
+        if head.length > hub.limits.body_bytes:
             raise self._body_too_large()
         if not head.has_body:
             raise BadRequest("the request has no body", remedy="send a JSON object with model and messages")
@@ -237,7 +245,7 @@ class ClientConnection(asyncio.Protocol):
         self._left = head.length
         self._chunks = ChunkedReader() if head.chunked else None
         self._phase = BODY
-        self.deadline = self._hub.tick + self._hub.limits.body_s
+        self.deadline = hub.tick + hub.limits.body_s
 
     def _body_continued(self, data: bytes) -> bytes:
         """Read a body; return what follows it."""
@@ -281,12 +289,13 @@ class ClientConnection(asyncio.Protocol):
         self._phase = ANSWERING
         try:
             ask = read_ask(body)
-            endpoint = self._hub.directory().find(self._grant, ask.model)
+            endpoint = self._directory.find(self._grant, ask.model)
         except Refusal as refusal:
             self.refuse(refusal)
         else:
-            self._exchange = Exchange(self._hub, self, endpoint, self._request_id, body, streamed=bool(ask.stream))
-            self._exchange.start()
+            exchange = Exchange(self._hub, self, endpoint, self._request_id, body, streamed=bool(ask.stream))
+            self._exchange = exchange
+            exchange.start()
 
     # --- between requests
 

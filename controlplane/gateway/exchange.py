@@ -110,10 +110,10 @@ class Exchange:
 
     def start(self) -> None:
         """Send the request to the best replica."""
-        self._client.deadline = self._surroundings.tick + self._surroundings.limits.first_byte_s
-        replica = choose_replica(
-            self._endpoint.replicas, turn=next(self._endpoint.turns), now=self._surroundings.tick, avoid=self._tried
-        )
+        around = self._surroundings
+        self._client.deadline = around.tick + around.limits.first_byte_s
+        endpoint = self._endpoint = around.endpoint_now(self._endpoint)
+        replica = choose_replica(endpoint.replicas, turn=next(endpoint.turns), now=around.tick, avoid=self._tried)
         if replica is None:
             self._client.refuse(self._nobody_left())
         else:
@@ -179,7 +179,6 @@ class Exchange:
         if self._replica is not None:
             self._tried = (*self._tried, self._replica)
         self._let_go()
-        self._endpoint = self._surroundings.endpoint_now(self._endpoint)
         self.start()
 
     def _let_go(self) -> None:

@@ -1,9 +1,9 @@
 """The head of a client's request: proved well-formed in C, then read for the six fields we act on."""
 
 import re
-from dataclasses import dataclass
 
 import httptools
+import msgspec
 
 from controlplane.gateway.errors import BadRequest, ExpectationFailed
 
@@ -12,11 +12,10 @@ _ACTED_ON = re.compile(
     rb"\n(?=[acehtACEHT])(authorization|connection|content-length|expect|host|transfer-encoding):[ \t]*([^\r]*)",
     re.IGNORECASE,
 )
-_CHUNKED = b"chunked"
+_LENGTH = re.compile(rb"\ncontent-length:[ \t]*([0-9]+)(?=[ \t]*\r)", re.IGNORECASE)
 
 
-@dataclass(slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True, gc=False):
     """`length` is 0 without a body; `authorization` is empty when none was sent."""
 
     method: bytes
@@ -33,69 +32,103 @@ class Head:
         return self.chunked or self.length > 0
 
 
-class _NoCallbacks:
-    """llhttp only judges here: a Python call for every header would cost more than all other parsing."""
+class _Judge:
+    """No callbacks: a Python call for every header would cost more than all other parsing."""
+
+    on_url = on_header = on_headers_complete = on_body = on_status = None
+    on_message_begin = on_message_complete = on_chunk_header = on_chunk_complete = None
 
 
-_NO_CALLBACKS = _NoCallbacks()
+_JUDGE = _Judge()
+
+
+class HeadReader:
+    """Reads the heads of one connection. A client repeats itself: mostly the body's length alone is new."""
+
+    __slots__ = ("_after", "_before", "_last")
+
+    _last: Head
+
+    def __init__(self) -> None:
+        self._before = b""  # of the last head, all up to the digits of its length
+        self._after = b""  # and all that followed them
+
+    def read(self, raw: bytes) -> Head:
+        """Read one head, from the request line to the empty line. Raises BadRequest."""
+        before, after = self._before, self._after
+        if before and raw.startswith(before) and raw.endswith(after):
+            digits = raw[len(before) : -len(after)]
+            if digits.isdigit():
+                return msgspec.structs.replace(self._last, length=int(digits))
+        head = read_head(raw)
+        length = _LENGTH.search(raw)
+        if length is not None:
+            self._before, self._after, self._last = raw[: length.start(1)], raw[length.end(1) :], head
+        return head
 
 
 def read_head(raw: bytes) -> Head:
     """Read one head, from the request line to the empty line. Raises BadRequest."""
     _prove(raw)
-    method, target, version = _request_line(raw)
+    method, target, rest = _request_line(raw)
     fields = _acted_on(raw)
-    is_1_1 = version == b"HTTP/1.1"
+    is_1_1 = rest.startswith(b"HTTP/1.1\r")
     if is_1_1 and b"host" not in fields:
         raise _bad("the Host header is missing")
-    transfer = fields.get(b"transfer-encoding")
-    if transfer is not None and (not is_1_1 or transfer.lower() != _CHUNKED):
-        raise _bad("Transfer-Encoding is not chunked")
-    if transfer is not None and b"content-length" in fields:
-        raise _bad("Transfer-Encoding and Content-Length came together")
+    chunked = b"transfer-encoding" in fields
+    if chunked:
+        _check_transfer(fields, is_1_1=is_1_1)
+    expects = b"expect" in fields
+    if expects and fields[b"expect"].strip().lower() != b"100-continue":
+        raise ExpectationFailed("only Expect: 100-continue is understood", remedy="send no other expectation")
+    connection = fields.get(b"connection", b"keep-alive")
     return Head(
-        method=method,
-        path=target.partition(b"?")[0],
-        keep_alive=is_1_1 and b"close" not in fields.get(b"connection", b"").lower(),
-        chunked_answers=is_1_1,
-        authorization=fields.get(b"authorization", b""),
-        length=int(fields.get(b"content-length", b"0")),
-        chunked=transfer is not None,
-        expects_continue=_expects_continue(fields.get(b"expect")),
+        method,
+        target.partition(b"?")[0] if b"?" in target else target,
+        is_1_1 and (connection == b"keep-alive" or b"close" not in connection.lower()),
+        is_1_1,
+        fields.get(b"authorization", b""),
+        int(fields.get(b"content-length", 0)),
+        chunked,
+        expects,
     )
 
 
 def _prove(raw: bytes) -> None:
     """Let llhttp refuse what smuggling needs: bare LF, folded lines, double or odd lengths, spaces before a colon."""
     try:
-        httptools.HttpRequestParser(_NO_CALLBACKS).feed_data(raw)
+        httptools.HttpRequestParser(_JUDGE).feed_data(raw)
     except httptools.HttpParserUpgrade:
         return  # an upgrade may be ignored (RFC 9110, 7.8)
     except httptools.HttpParserError as error:
         raise _bad(str(error) or "the request head cannot be read") from None
 
 
-def _request_line(raw: bytes) -> tuple[bytes, bytes, bytes]:
-    parts = raw[: raw.index(b"\r")].split(b" ")
-    if len(parts) != 3 or parts[2] not in {b"HTTP/1.1", b"HTTP/1.0"}:
+def _request_line(raw: bytes) -> list[bytes]:
+    """Return method, target, and all from the version on."""
+    parts = raw.split(b" ", 2)
+    if len(parts) != 3 or not parts[1] or not parts[2].startswith((b"HTTP/1.1\r", b"HTTP/1.0\r")):
         raise _bad("the request line is not METHOD PATH HTTP/1.1")
-    return parts[0], parts[1], parts[2]
+    return parts
 
 
 def _acted_on(raw: bytes) -> dict[bytes, bytes]:
-    fields: dict[bytes, bytes] = {}
-    for name, value in _ACTED_ON.findall(raw):
-        lower = name.lower()
-        if lower in fields and lower != b"connection":
-            raise _bad(f"the header {lower.decode()} came twice")
-        fields[lower] = value.rstrip()
+    found = _ACTED_ON.findall(raw)
+    fields = {name.lower(): value for name, value in found}
+    if len(fields) != len(found):
+        names = [name.lower() for name, _ in found]
+        twice = next((name for name in fields if name != b"connection" and names.count(name) > 1), None)
+        if twice is not None:
+            raise _bad(f"the header {twice.decode()} came twice")
+        fields[b"connection"] = b",".join(value for name, value in found if name.lower() == b"connection")
     return fields
 
 
-def _expects_continue(expect: bytes | None) -> bool:
-    if expect is not None and expect.lower() != b"100-continue":
-        raise ExpectationFailed("only Expect: 100-continue is understood", remedy="send no other expectation")
-    return expect is not None
+def _check_transfer(fields: dict[bytes, bytes], *, is_1_1: bool) -> None:
+    if not is_1_1 or fields[b"transfer-encoding"].strip().lower() != b"chunked":
+        raise _bad("Transfer-Encoding is not chunked")
+    if b"content-length" in fields:
+        raise _bad("Transfer-Encoding and Content-Length came together")
 
 
 def _bad(detail: str) -> BadRequest:

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from datetime import datetime
 from itertools import count
 from typing import Protocol
 
@@ -42,7 +43,7 @@ class Hub:
         self._request_prefix = secrets.token_hex(6).encode()
         self._requests = count(1)
 
-    def directory(self) -> Directory:
+    def directory(self, now: datetime) -> Directory:
         """Return what the last snapshot allows. Raises NoSnapshot when there is none or it has expired."""
         directory = self._directory
         if directory is None:
@@ -50,7 +51,11 @@ class Hub:
                 "this gateway has not yet had a valid snapshot from the control plane",
                 remedy="try again in a few seconds; operators: read the gateway's log for snapshot.refused",
             )
-        directory.require_valid(self.clock.now())
+        if now >= directory.expires_at:
+            raise NoSnapshot(
+                f"the last snapshot of the control plane expired at {directory.expires_at.isoformat()}",
+                remedy="try again later; operators: look at the control plane",
+            )
         return directory
 
     def endpoint_now(self, endpoint: Endpoint) -> Endpoint:
@@ -79,6 +84,7 @@ class Hub:
             if connection.deadline <= now:
                 connection.on_deadline()
         for replica in self._replicas.values():
+            replica.tick = now
             replica.close_idle(before=now - self.limits.link_idle_s)
 
     def _live_replicas(self, snapshot: Snapshot) -> dict[Identity, Replica]:

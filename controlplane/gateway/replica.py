@@ -20,6 +20,7 @@ class Replica:
         self.running = 0
         self.rests_until = 0.0
         self.cut_off = False
+        self.tick = 0.0  # the loop's time at the last sweep
         self.request_head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nhost: {spec.replica_id}\r\ncontent-type: application/json\r\n"
         ).encode()
@@ -74,7 +75,7 @@ class Replica:
             link.close()
         else:
             self._idle.append(link)
-            link.idle_since = asyncio.get_running_loop().time()
+            link.idle_since = self.tick
 
     def link_lost(self, link: Link) -> None:
         self._links.discard(link)

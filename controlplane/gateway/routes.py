@@ -33,7 +33,8 @@ def answer_small(hub: Hub, head: Head, request_id: bytes, *, keep_alive: bool) -
 def _body(hub: Hub, head: Head) -> bytes:
     if head.path == ALIVE:
         return b'{"status":"alive"}'
-    directory = hub.directory()
+    now = hub.clock.now()
+    directory = hub.directory(now)
     if head.path == READY:
         return b'{"status":"ready","snapshot_version":%d}' % directory.version
-    return directory.listing(directory.admit(head.authorization, hub.clock.now()))
+    return directory.listing(directory.admit(head.authorization, now))

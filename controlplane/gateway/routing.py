@@ -21,6 +21,8 @@ def choose_replica(
     replicas: Sequence[AnyReplica], *, turn: int, now: float, avoid: Collection[AnyReplica] = ()
 ) -> AnyReplica | None:
     """Return the best replica that is not avoided, a resting one only when no other is left."""
+    if len(replicas) == 1 and not avoid:
+        return replicas[0]
     best: AnyReplica | None = None
     best_rank = (True, 0)
     for step in range(len(replicas)):
