@@ -94,7 +94,8 @@ def failed_run(record: RunRecord, *, again: str) -> RedoubtError:
     """Return the error that says why a run failed and what to do."""
     first = record.failures[0]
     silent = [failure.host for failure in record.failures if failure.kind == "unreachable"]
-    reasons = tuple(f"{failure.host}: {failure.task}: {failure.cause}" for failure in record.failures)
+    told = dict.fromkeys(f"{failure.host}: {failure.task}: {failure.cause}" for failure in record.failures)
+    reasons = tuple(told) if len(told) > 1 else ()
     if silent:
         names = ", ".join(sorted(set(silent)))
         remedy = f"power on {names}, check cable and address in site.yml; then repeat: {again}"

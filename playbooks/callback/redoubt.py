@@ -56,7 +56,7 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         """Say which node does not answer."""
-        cause = str(result.result.get("msg", "")).replace("Failed to connect to the host via ssh: ", "").strip()
+        cause = str(result.result.get("msg", "")).rpartition("ssh: ")[2].strip()
         self._fail("unreachable", result, f"the node does not answer over SSH: {cause or 'no reason given'}")
 
     def v2_on_file_diff(self, result: Any) -> None:
@@ -86,6 +86,8 @@ class CallbackModule(CallbackBase):
         if not self._stage:
             return
         seconds = round(time.monotonic() - self._stage_started, 1)
+        if self._failures and self._failures[0]["stage"] != self._stage:
+            return  # Ansible walks through the stages after a failure without running them
         changed = sum(1 for change in self._changes if change["stage"] == self._stage)
         self._stages.append({"name": self._stage, "seconds": seconds, "changed": changed})
         self._display.display(f"{self._stage:<24} {seconds:6.1f} s   changed={changed}")
