@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import platform
-from pathlib import Path
-
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: node_facts
-short_description: Distribution of a node, and whether it knows the depot
+short_description: Distribution of a node
 description:
   - Sets C(ansible_facts.distribution) and C(ansible_facts.distribution_major_version) as gathering would.
 options: {}
 author: Redoubt
 """
-
-SOURCE = Path("/etc/apt/redoubt.sources.d/depot.sources")
 
 
 def main() -> None:
@@ -27,7 +23,7 @@ def main() -> None:
         "distribution": release["ID"].capitalize(),
         "distribution_major_version": release.get("VERSION_ID", "").split(".")[0],
     }
-    module.exit_json(changed=False, ansible_facts=facts, knows_depot=SOURCE.exists())
+    module.exit_json(changed=False, ansible_facts=facts)
 
 
 if __name__ == "__main__":
