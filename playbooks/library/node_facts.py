@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
