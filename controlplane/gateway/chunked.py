@@ -1,5 +1,7 @@
 """The chunked coding of RFC 9112, section 7.1, without extensions and trailers: nobody we talk to needs them."""
 
+from functools import lru_cache
+
 from controlplane.kit.errors import BadInput
 
 LAST = b"0\r\n\r\n"
@@ -31,6 +33,11 @@ class ChunkedReader:
 
     def feed(self, data: bytes) -> bytes:
         """Return the payload in `data`. Raises BadChunk."""
+        if self._left == 0 and not self._buffer:
+            line_end = data.find(b"\r\n", 0, _MOST_SIZE_DIGITS + 2)
+            size = _size(data[:line_end]) if line_end > 0 else 0
+            if size and len(data) == line_end + size + 4 and data.endswith(b"\r\n"):
+                return data[line_end + 2 : -2]  # one whole chunk, as engines send them
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
@@ -90,6 +97,7 @@ class ChunkedReader:
         return len(data)
 
 
+@lru_cache(maxsize=1024)
 def _size(line: bytes) -> int:
     if not line or not _HEX.issuperset(line):
         raise BadChunk

@@ -78,7 +78,6 @@ class Exchange:
         "_replica",
         "_request_id",
         "_sent",
-        "_streamed",
         "_surroundings",
         "_tried",
     )
@@ -98,11 +97,10 @@ class Exchange:
         self._endpoint = endpoint
         self._request_id = request_id
         self._body = body
-        self._streamed = streamed
+        self._gate = EventGate(surroundings.limits.event_bytes) if streamed else None
         self._replica: Replica | None = None
         self._link: Link | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._gate: EventGate | None = None
         self._tried: tuple[Replica, ...] = ()
         self._sent = 0
         self._refreshed = False
@@ -207,7 +205,7 @@ class Exchange:
 
     def answered(self, status: int, body: bytes) -> None:
         client = self._client
-        if status == _OK and not self._streamed:
+        if status == _OK and self._gate is None:
             self._let_go()
             client.write(
                 answer.completion(self._endpoint.headers, self._request_id, body, keep_alive=client.keep_alive)
@@ -219,35 +217,35 @@ class Exchange:
             self._give_up(self._refusal_of(status, body))
 
     def stream_continued(self, payload: bytes, *, done: bool) -> None:
-        if not self._streamed:
-            self.cancel()
-            self._end(_lost())
+        gate = self._gate
+        if gate is None:
+            self._break_off()  # nobody asked for a stream
             return
         if done:
             self._let_go()
         try:
-            self._pass_on(payload, done=done)
+            events = gate.feed(payload)
         except EventTooLarge:
-            self.cancel()
-            self._end(_lost())
-
-    def _pass_on(self, payload: bytes, *, done: bool) -> None:
-        gate = self._gate
-        if gate is None:
-            gate = self._gate = EventGate(self._surroundings.limits.event_bytes)
-        events = gate.feed(payload)
+            self._break_off()
+            return
         client = self._client
+        client.deadline = self._surroundings.tick + self._surroundings.limits.silence_s
+        if done:
+            self._end_stream(events, whole=not gate.holds_part)
+        elif events:
+            client.write(self._framed(events))
+
+    def _end_stream(self, events: bytes, *, whole: bool) -> None:
         out = self._framed(events) if events else b""
-        if done and (gate.holds_part or not self._begun):
+        if not whole or not self._begun:
             self._end(_lost(), after=out)
             return
-        if done and client.chunked_answers:
-            out += LAST
-        client.deadline = self._surroundings.tick + self._surroundings.limits.silence_s
-        if out:
-            client.write(out)
-        if done:
-            client.answered()
+        self._client.write(out + LAST if self._client.chunked_answers else out)
+        self._client.answered()
+
+    def _break_off(self) -> None:
+        self.cancel()
+        self._end(_lost())
 
     def _framed(self, events: bytes) -> bytes:
         client = self._client

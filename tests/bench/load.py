@@ -3,10 +3,9 @@
 import asyncio
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
-
-from tests.bench.mock_engine import EVENTS
 
 _HEADERS = b"".join(
     b"%b: %b\r\n" % pair
@@ -41,6 +40,9 @@ def request(key: str, prompt_bytes: int, *, stream: bool) -> bytes:
     return head % (_HEADERS, key.encode(), len(body)) + body
 
 
+WARM_S = 0.4
+
+
 @dataclass
 class Count:
     """`taken_s` holds each answer's (for a stream: its first event's) time."""
@@ -48,6 +50,9 @@ class Count:
     answers: int = 0
     events: int = 0
     errors: int = 0
+    skipped: int = 0
+    cpu_s: float = 0.0
+    lasted_s: float = 0.0
     taken_s: list[float] = field(default_factory=list)
 
 
@@ -138,39 +143,50 @@ def _hang_up(callers: list[Caller]) -> None:
         caller.transport.abort()
 
 
-async def hurry(target: Target, key: str, *, callers: int, seconds: float, prompt_bytes: int, stream: bool) -> Count:
-    """Keep every connection busy; the counts are of the time after a warm-up."""
+async def hurry(
+    target: Target, key: str, *, callers: int, seconds: float, prompt_bytes: int, cpu_s: Callable[[], float]
+) -> Count:
+    """Keep every connection busy; connecting and a warm-up are not counted."""
     count = Count()
-    made = await _connect(target, callers, request(key, prompt_bytes, stream=stream), count, stream=stream, paced=False)
+    made = await _connect(target, callers, request(key, prompt_bytes, stream=False), count, stream=False, paced=False)
     for caller in made:
         caller.call()
+    await asyncio.sleep(0.1)
+    count.answers, count.taken_s = 0, []
+    began, cpu = time.perf_counter(), cpu_s()
     await asyncio.sleep(seconds)
+    count.cpu_s, count.lasted_s = cpu_s() - cpu, time.perf_counter() - began
     _hang_up(made)
     return count
 
 
-async def pace(target: Target, key: str, *, per_second: int, seconds: float, stream: bool, callers: int) -> Count:
-    """Start requests at a fixed rate whatever the answers do; a request without a free connection is an error."""
+async def pace(
+    target: Target, key: str, *, per_second: int, seconds: float, stream: bool, callers: int, cpu_s: Callable[[], float]
+) -> Count:
+    """Start requests at a fixed rate whatever the answers do; one without a free connection is skipped and counted.
+
+    The first WARM_S fill the gateway's own connections and are not counted.
+    """
     count = Count()
     made = await _connect(target, callers, request(key, 600, stream=stream), count, stream=stream, paced=True)
     loop = asyncio.get_running_loop()
-    began = loop.time()
-    for number in range(int(per_second * seconds)):
+    began, cpu = loop.time(), cpu_s()
+    for number in range(int(per_second * (WARM_S + seconds))):
+        if number == int(per_second * WARM_S):
+            count.answers = count.events = count.skipped = 0
+            count.taken_s, cpu = [], cpu_s()
         wait_s = began + number / per_second - loop.time()
         if wait_s > 0:
             await asyncio.sleep(wait_s)
         free = next((caller for caller in made if not caller.busy), None)
         if free is None:
-            count.errors += 1
+            count.skipped += 1
         else:
             free.call()
     for _ in range(300):
         if not any(caller.busy for caller in made):
             break
         await asyncio.sleep(0.01)
+    count.cpu_s = cpu_s() - cpu
     _hang_up(made)
     return count
-
-
-def expected_events(answers: int) -> int:
-    return answers * (EVENTS + 1)

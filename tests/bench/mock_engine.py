@@ -10,7 +10,7 @@ from typing import cast
 
 import uvloop
 
-EVENTS = 100
+EVENTS = 50
 EVENT_S = 0.01
 _COMPLETION = (
     b'{"id":"chatcmpl-1","object":"chat.completion","created":1767225600,"model":"chat","choices":[{"index":0,'
