@@ -129,15 +129,15 @@ def test_a_bundle_with_a_flipped_byte_is_refused_before_anything_is_touched(site
 
 def _chat(site: PracticeSite, key: str, model: str) -> tuple[int, str]:
     """Return the status and the error code."""
-    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4})
+    words = [f"{site.gateway}/v1", key, str(site.ca), model]
     done = subprocess.run(
-        [*site.lab.enter, "curl", "-sS", "--cacert", str(site.ca), "-w", "\n%{http_code}",
-         "-H", f"Authorization: Bearer {key}", "-H", "Content-Type: application/json", "-d", body,
-         f"{site.gateway}/v1/chat/completions"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    text, _, status = done.stdout.rpartition("\n")
-    return int(status), str(json.loads(text)["error"]["code"])
+        [*site.lab.enter, sys.executable, "-m", "tests.support.chat_once", *words],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    status, _, code = done.stdout.partition(" ")
+    return int(status), code
 
 
 def _cli(site: PracticeSite, *words: str) -> subprocess.CompletedProcess[str]:
