@@ -69,6 +69,8 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # a stream protocol gets no other kind
         self._hub.connections.add(self)
+        if self._hub.draining:
+            self.leave()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._phase = LEAVING

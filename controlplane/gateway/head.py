@@ -58,7 +58,7 @@ class HeadReader:
         before, after = self._before, self._after
         if before and raw.startswith(before) and raw.endswith(after):
             digits = raw[len(before) : -len(after)]
-            if digits.isdigit():
+            if digits.isdigit() and len(digits) < 16:  # beyond, llhttp judges again
                 return msgspec.structs.replace(self._last, length=int(digits))
         head = read_head(raw)
         length = _LENGTH.search(raw)

@@ -136,6 +136,11 @@ class Link(asyncio.Protocol):
         self._asker = None
         self._transport.abort()
 
+    def abandon(self) -> None:
+        """End a link that nobody waits for any more, connected or not."""
+        if hasattr(self, "_transport"):
+            self._transport.abort()
+
     def cut(self) -> None:
         """End at once; the asker hears of it."""
         self._transport.abort()

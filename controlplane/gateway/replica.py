@@ -50,15 +50,19 @@ class Replica:
             return link or await self._connect()
 
     async def _connect(self) -> Link:
-        context = self._tls()
-        async with asyncio.timeout(self._limits.connect_s):
-            _, link = await asyncio.get_running_loop().create_connection(
-                lambda: Link(self, self._limits.answer_bytes),
-                self.spec.host,
-                self.spec.port,
-                ssl=context,
-                server_hostname=self.spec.replica_id if context else None,
-            )
+        context, link = self._tls(), Link(self, self._limits.answer_bytes)
+        try:
+            async with asyncio.timeout(self._limits.connect_s):
+                await asyncio.get_running_loop().create_connection(
+                    lambda: link,
+                    self.spec.host,
+                    self.spec.port,
+                    ssl=context,
+                    server_hostname=self.spec.replica_id if context else None,
+                )
+        except BaseException:
+            link.abandon()  # cancelled in the very moment in which it connected
+            raise
         if self.cut_off:
             link.drop()
             raise ConnectionAbortedError("the replica is no longer in the snapshot")

@@ -86,6 +86,7 @@ def _version_of(signed: SignedSnapshot) -> int:
 
 def _replace(file: Path, data: bytes) -> None:
     fresh = file.with_suffix(".new")
+    fresh.touch(mode=0o600)
     with fresh.open("wb") as out:
         out.write(data)
         out.flush()
