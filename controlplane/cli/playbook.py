@@ -10,8 +10,9 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from controlplane.kit.errors import BadInput, RedoubtError, Unavailable
+from controlplane.kit.errors import RedoubtError, Refused, Unavailable
 
+STANDARD_ERROR = 2  # the descriptor: progress goes there even where sys.stderr is captured
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -77,7 +78,7 @@ def run_playbooks(
         done = subprocess.run(
             [*command, "--extra-vars", json.dumps(inputs), *playbooks],
             stdin=subprocess.DEVNULL,
-            stdout=sys.stderr.fileno(),
+            stdout=STANDARD_ERROR,
             check=False,
         )
         if not record.is_file():
@@ -100,22 +101,11 @@ def failed_run(record: RunRecord, *, again: str) -> RedoubtError:
         names = ", ".join(sorted(set(silent)))
         remedy = f"power on {names}, check cable and address in site.yml; then repeat: {again}"
         return Unavailable(f"{first.stage}: {names}: {first.cause}", remedy=remedy, code="node_silent", reasons=reasons)
-    if first.stage.startswith("Preflight") and first.host == "localhost":
-        return _refused(first.cause, again, reasons)
+    if first.host == "localhost":  # only the preflight of the inventory runs here
+        fact, _, command = first.cause.partition(" Render it anew: ")
+        return Refused(fact, remedy=f"{command}; then repeat: {again}", code="stale_inventory")
     detail = f"{first.stage} failed on {first.host}: {first.task}: {first.cause}"
     return Unavailable(detail, remedy=f"correct the cause, then repeat: {again}", code="stage_failed", reasons=reasons)
-
-
-class StaleInventory(BadInput):
-    """The rendered inventory is not the one of this site spec."""
-
-    status = 409
-    exit_code = 3
-    kind = "refused"
-
-
-def _refused(cause: str, again: str, reasons: tuple[str, ...]) -> RedoubtError:
-    return StaleInventory(cause, remedy=f"render the inventory, then repeat: {again}", reasons=reasons)
 
 
 def _prefix(reach: Reach, record: Path, scratch: Path) -> list[str]:
