@@ -40,7 +40,7 @@ def request(key: str, prompt_bytes: int, *, stream: bool) -> bytes:
     return head % (_HEADERS, key.encode(), len(body)) + body
 
 
-WARM_S = 0.4
+VOLLEY = 40
 
 
 @dataclass
@@ -54,6 +54,11 @@ class Count:
     cpu_s: float = 0.0
     lasted_s: float = 0.0
     taken_s: list[float] = field(default_factory=list)
+
+    def reset(self) -> None:
+        """Forget the warm-up, but no error."""
+        self.answers = self.events = self.skipped = 0
+        self.taken_s = []
 
 
 class Caller(asyncio.Protocol):
@@ -137,6 +142,14 @@ async def _connect(target: Target, callers: int, request_bytes: bytes, count: Co
     return made
 
 
+async def _until(holds: Callable[[], bool]) -> None:
+    """Wait for it, for at most five seconds."""
+    for _ in range(500):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+
+
 def _hang_up(callers: list[Caller]) -> None:
     for caller in callers:
         caller.stopped = True
@@ -151,8 +164,8 @@ async def hurry(
     made = await _connect(target, callers, request(key, prompt_bytes, stream=False), count, stream=False, paced=False)
     for caller in made:
         caller.call()
-    await asyncio.sleep(0.1)
-    count.answers, count.taken_s = 0, []
+    await _until(lambda: count.answers >= 3 * callers)
+    count.reset()
     began, cpu = time.perf_counter(), cpu_s()
     await asyncio.sleep(seconds)
     count.cpu_s, count.lasted_s = cpu_s() - cpu, time.perf_counter() - began
@@ -165,16 +178,17 @@ async def pace(
 ) -> Count:
     """Start requests at a fixed rate whatever the answers do; one without a free connection is skipped and counted.
 
-    The first WARM_S fill the gateway's own connections and are not counted.
+    A first volley fills the gateway's own connections and is not counted.
     """
     count = Count()
     made = await _connect(target, callers, request(key, 600, stream=stream), count, stream=stream, paced=True)
+    for caller in made[:VOLLEY]:
+        caller.call()
+    await _until(lambda: not any(caller.busy for caller in made))
+    count.reset()
     loop = asyncio.get_running_loop()
     began, cpu = loop.time(), cpu_s()
-    for number in range(int(per_second * (WARM_S + seconds))):
-        if number == int(per_second * WARM_S):
-            count.answers = count.events = count.skipped = 0
-            count.taken_s, cpu = [], cpu_s()
+    for number in range(int(per_second * seconds)):
         wait_s = began + number / per_second - loop.time()
         if wait_s > 0:
             await asyncio.sleep(wait_s)
@@ -183,10 +197,7 @@ async def pace(
             count.skipped += 1
         else:
             free.call()
-    for _ in range(300):
-        if not any(caller.busy for caller in made):
-            break
-        await asyncio.sleep(0.01)
+    await _until(lambda: not any(caller.busy for caller in made))
     count.cpu_s = cpu_s() - cpu
     _hang_up(made)
     return count
