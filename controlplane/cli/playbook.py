@@ -81,6 +81,7 @@ def run_playbooks(
             stdout=STANDARD_ERROR,
             check=False,
         )
+        _hang_up(Path(scratch))
         if not record.is_file():
             raise Unavailable(
                 f"Ansible ended with {done.returncode} before the first stage", remedy="see its words above"
@@ -106,6 +107,13 @@ def failed_run(record: RunRecord, *, again: str) -> RedoubtError:
         return Refused(fact, remedy=f"{command}; then repeat: {again}", code="stale_inventory")
     detail = f"{first.stage} failed on {first.host}: {first.task}: {first.cause}"
     return Unavailable(detail, remedy=f"correct the cause, then repeat: {again}", code="stage_failed", reasons=reasons)
+
+
+def _hang_up(scratch: Path) -> None:
+    """End the shared connections now: a master that outlives the run would hold on to the nodes' network."""
+    for socket in (path for path in scratch.iterdir() if path.is_socket()):
+        command = ["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "every-node"]
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 def _prefix(reach: Reach, record: Path, scratch: Path) -> list[str]:
