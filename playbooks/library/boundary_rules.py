@@ -27,7 +27,7 @@ options:
   revert_after_s:
     description: Seconds until the rules before come back.
     type: int
-    default: 30
+    default: 60
 author: Redoubt
 """
 
@@ -81,9 +81,12 @@ def load(module: AnsibleModule, nft: str, fresh: str) -> None:
 def keep(module: AnsibleModule) -> None:
     """Make the tried rules those of every boot."""
     if PENDING.exists() and not module.check_mode:
+        code, _, _ = module.run_command(["systemctl", "is-active", "--quiet", f"{REVERT}.timer"])
+        if code:
+            module.fail_json(msg="The rules before came back while the new ones were being proved. Repeat the command.")
+        module.run_command(["systemctl", "stop", f"{REVERT}.timer"], check_rc=True)
         PENDING.rename(ACTIVE)
         OPEN.unlink(missing_ok=True)
-        module.run_command(["systemctl", "stop", f"{REVERT}.timer"], check_rc=True)
     module.exit_json(changed=False)
 
 
@@ -93,7 +96,7 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["tried", "kept"], "required": True},
             "content": {"type": "str", "default": ""},
-            "revert_after_s": {"type": "int", "default": 30},
+            "revert_after_s": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
     )
