@@ -22,7 +22,7 @@ from controlplane.bundle.manifest import (
     to_bytes,
 )
 from controlplane.bundle.packages import REPOSITORY_SUITE, make_repository
-from controlplane.bundle.recipe import Recipe, read_recipe
+from controlplane.bundle.recipe import Recipe, choose_features, read_recipe
 from controlplane.bundle.store import PartStore, alone, link_tree
 from controlplane.bundle.weights import find_models, place_models
 from controlplane.bundle.wheels import build_project, download_wheels, write_index, write_requirements
@@ -35,7 +35,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Order:
-    """What to build. `base` is the tree of the node image; `models` are folders with manifests and weights."""
+    """What to build. `base` is the tree of the node image; `models` are folders with manifests and weights.
+
+    `only` names features; none means all of the recipe.
+    """
 
     features: Path
     locks: Path
@@ -44,6 +47,7 @@ class Order:
     cache: Path
     base: Path | None = None
     models: tuple[Path, ...] = ()
+    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def build_bundle(order: Order, say: Say) -> Built:
 
 
 def _build(order: Order, say: Say) -> Built:
-    recipe = read_recipe(order.features)
+    recipe = choose_features(read_recipe(order.features), order.only)
     keys = builder_keys(order.cache / "keys")
     models = find_models(order.models, recipe.models)
     inputs = _inputs(order, recipe, keys, models)

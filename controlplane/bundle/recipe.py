@@ -1,6 +1,7 @@
 """What a bundle is made of: `images/bundle.toml`, strict."""
 
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -44,6 +45,17 @@ class Recipe(Strict):
     @property
     def models(self) -> tuple[str, ...]:
         return tuple(sorted({model for feature in self.features.values() for model in feature.models}))
+
+
+def choose_features(recipe: Recipe, names: tuple[str, ...]) -> Recipe:
+    """Return the recipe with these features alone; none named means all."""
+    unknown = [name for name in names if name not in recipe.features]
+    if unknown:
+        near = get_close_matches(unknown[0], recipe.features, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(recipe.features))}"
+        raise BadInput(f"no feature is called {unknown[0]}", remedy=remedy)
+    chosen = {name: feature for name, feature in recipe.features.items() if not names or name in names}
+    return recipe.model_copy(update={"features": chosen})
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -31,13 +31,23 @@ def build(
     ),
     base: Annotated[Path | None, typer.Option("--base", help="Tree of the node image; its packages stay out.")] = None,
     models: Annotated[list[Path] | None, typer.Option("--models", help="Folder with weights and manifests.")] = None,
+    feature: Annotated[list[str] | None, typer.Option("--feature", help="Take this feature; default: all.")] = None,
     project: Annotated[Path, typer.Option("--project", help="Sources of the product.")] = Path(),
     cache: Cache = DEFAULT_CACHE,
     as_json: Json = False,
 ) -> None:
     """Build and sign a bundle; unchanged inputs leave it as it is."""
     started = time.monotonic()
-    order = Order(features, locks, out.resolve(), project.resolve(), cache.expanduser(), base, tuple(models or ()))
+    order = Order(
+        features=features,
+        locks=locks,
+        out=out.resolve(),
+        project=project.resolve(),
+        cache=cache.expanduser(),
+        base=base,
+        models=tuple(models or ()),
+        only=tuple(feature or ()),
+    )
     built = build_bundle(order, _progress)
     if as_json:
         facts = {"folder": str(built.folder), "archive": str(built.archive), "digest": built.digest}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.bundle.recipe import read_recipe
+from controlplane.bundle.recipe import choose_features, read_recipe
 from controlplane.bundle.weights import find_models, place_models
 from controlplane.kit.errors import BadInput, Refused
 
@@ -29,6 +29,20 @@ def test_a_wrong_recipe_names_what_is_wrong(tmp_path, text, word):
         read_recipe(path)
 
     assert word in " ".join((refusal.value.detail, *refusal.value.reasons))
+
+
+def test_a_bundle_can_be_made_of_some_features():
+    recipe = choose_features(read_recipe(Path("images/bundle.toml")), ("time", "depot"))
+
+    assert recipe.debs == ("chrony", "nginx-light")
+    assert recipe.models == ()
+
+
+def test_an_unknown_feature_is_refused_with_the_nearest_name():
+    with pytest.raises(BadInput) as refusal:
+        choose_features(read_recipe(Path("images/bundle.toml")), ("tiem",))
+
+    assert refusal.value.remedy == "did you mean time?"
 
 
 def test_a_model_is_placed_below_its_digest(tmp_path):
