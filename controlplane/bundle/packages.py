@@ -29,7 +29,7 @@ def make_repository(
 def _download(scratch: Path, distribution: Distribution, names: tuple[str, ...], base: Path | None, pool: Path) -> None:
     # An apt root without a single package: mmdebstrap fills in its mirror and verifies the distribution's signatures.
     root = scratch / "root"
-    plan = ["--variant=custom", "--mode=root", f"--components={','.join(distribution.components)}"]
+    plan = ["--variant=custom", "--mode=chrootless", f"--components={','.join(distribution.components)}"]
     keep = ["--skip=cleanup/apt,cleanup/apt/lists", f"--architectures={distribution.architecture}"]
     run(["mmdebstrap", *plan, *keep, distribution.suite, str(root)], "read the package lists")
     wanted = [*names]

@@ -12,7 +12,6 @@ from controlplane.domains.allocation.types import Ask, Refusal
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import SYSTEM
 from controlplane.domains.fleet import service as fleet
-from controlplane.domains.fleet.types import NodeState
 from controlplane.domains.serving import rules, store
 from controlplane.domains.serving.service import RECENT
 from controlplane.domains.serving.tables import Endpoint, Model, Replica, Revision
@@ -110,7 +109,7 @@ class ServingLoops:
 
     async def _plan_endpoint(self, tx: Tx, endpoint: Endpoint) -> None:
         replicas = await store.list_replicas(tx, endpoint.id, RECENT)
-        facts = [ReplicaFact(r.id, r.revision_id, ReplicaState(r.state), r.ended_at) for r in replicas]
+        facts = [ReplicaFact(r.id, r.revision_id, ReplicaState(r.state), r.ended_at, r.ready_at) for r in replicas]
         plan = rules.plan_replicas(endpoint.replicas, endpoint.revision_id, facts, tx.now)
         for _ in range(plan.add):
             await _add_replica(tx, endpoint)
@@ -265,7 +264,11 @@ def _move(tx: Tx, replica: Replica, state: ReplicaState) -> None:
 
 
 async def _nodes_to_avoid(tx: Tx, endpoint_id: str) -> tuple[str, ...]:
-    """Return nodes that are silent, and those that lost a replica of this endpoint within a minute."""
-    silent = {node.name for node in await fleet.view_fleet(tx) if node.gpus and node.state == NodeState.SILENT}
-    replicas = await store.list_replicas(tx, endpoint_id, rules.AVOID_FOR)
-    return tuple(sorted(silent | {r.node for r in replicas if r.state == ReplicaState.LOST and r.node}))
+    """Return GPU nodes that are silent, and those not heard of since they lost a replica of this endpoint."""
+    lost_at = {
+        replica.node: replica.ended_at
+        for replica in await store.list_replicas(tx, endpoint_id, rules.AVOID_FOR)
+        if replica.state == ReplicaState.LOST and replica.ended_at
+    }
+    nodes = [node for node in await fleet.view_fleet(tx) if node.gpus]
+    return tuple(sorted(node.name for node in nodes if rules.is_doubtful(node, lost_at.get(node.name))))

@@ -2,13 +2,15 @@
 
 from datetime import datetime, timedelta
 
+from controlplane.domains.fleet.types import NodeState, NodeView
 from controlplane.domains.serving.types import LIVE, ReplicaFact, ReplicaPlan, ReplicaState
 
 OVERHEAD_BYTES = 1 << 30  # CUDA context and activations; serving.md 3.2 measures 0.6 to 1.2 GiB
 FIRST_HOLD = timedelta(seconds=2)
 LONGEST_HOLD = timedelta(minutes=5)
 FAILURE_MEMORY = timedelta(minutes=30)
-AVOID_FOR = timedelta(seconds=60)
+PROVEN_AFTER = timedelta(seconds=60)
+AVOID_FOR = timedelta(minutes=10)
 
 
 def memory_per_gpu_bytes(
@@ -35,17 +37,28 @@ def plan_replicas(desired: int, revision_id: str, replicas: list[ReplicaFact], n
     return ReplicaPlan(missing, tuple(r.id for r in drain))
 
 
+def is_doubtful(node: NodeView, lost_at: datetime | None) -> bool:
+    """Say whether a new replica should keep off a node: it is silent, or has said nothing since it lost one."""
+    if node.state == NodeState.SILENT:
+        return True
+    return lost_at is not None and (node.last_report_at is None or node.last_report_at <= lost_at)
+
+
 def _hold(replicas: list[ReplicaFact], revision_id: str, now: datetime) -> timedelta:
-    """Wait 2 s after the first failure, twice as long after each further one, five minutes at the most."""
-    ends = [
-        r.ended_at
-        for r in replicas
-        if r.state == ReplicaState.FAILED
-        and r.revision_id == revision_id
-        and r.ended_at
-        and now - r.ended_at < FAILURE_MEMORY
-    ]
+    """Wait 2 s after a failure, twice as long after each further one, five minutes at the most.
+
+    A replica that served for a minute proves the revision: what failed before it no longer counts.
+    """
+    mine = [r for r in replicas if r.revision_id == revision_id]
+    proven_at = max((ended for r in mine if (ended := _proof(r, now))), default=now - FAILURE_MEMORY)
+    ends = [r.ended_at for r in mine if r.state == ReplicaState.FAILED and r.ended_at and r.ended_at >= proven_at]
     if not ends:
         return timedelta(0)
     pause = min(FIRST_HOLD * (1 << min(len(ends) - 1, 16)), LONGEST_HOLD)
     return max(timedelta(0), max(ends) + pause - now)
+
+
+def _proof(replica: ReplicaFact, now: datetime) -> datetime | None:
+    """Return until when a replica served, if that was long enough to prove its revision."""
+    until = replica.ended_at or now
+    return until if replica.ready_at and until - replica.ready_at >= PROVEN_AFTER else None

@@ -29,6 +29,7 @@ class ReplicaFact:
     revision_id: str
     state: ReplicaState
     ended_at: datetime | None
+    ready_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -55,5 +55,14 @@ def test_every_failure_in_a_row_doubles_the_wait() -> None:
     assert (adds(1000, 299), adds(1000, 301)) == (0, 1)
 
 
+def test_failures_before_a_replica_that_served_for_a_minute_no_longer_count() -> None:
+    failed = [ReplicaFact(str(i), "new", ReplicaState.FAILED, NOW - timedelta(minutes=5)) for i in range(6)]
+    served = ReplicaFact("s", "new", ReplicaState.FAILED, NOW, NOW - timedelta(seconds=61))
+    briefly = ReplicaFact("b", "new", ReplicaState.FAILED, NOW, NOW - timedelta(seconds=5))
+    later = NOW + timedelta(seconds=2.1)
+    assert plan_replicas(1, "new", [*failed, served], later).add == 1
+    assert plan_replicas(1, "new", [*failed, briefly], later).add == 0
+
+
 def test_weights_and_cache_are_split_over_the_gpus() -> None:
     assert memory_per_gpu_bytes(100, 10, 20, 4, 2) == 450 + OVERHEAD_BYTES
