@@ -2,18 +2,27 @@
 
 import os
 import sys
+from importlib import metadata
 from pathlib import Path
+from typing import Annotated
 
-import click
 import typer
+from pydantic import ValidationError
 
 from controlplane.cli import access, bundle, fleet, practice, serving, site
-from controlplane.cli.screen import show_error
+from controlplane.cli.screen import say, show_error
 from controlplane.cli.session import Profile, Session, load
-from controlplane.kit.errors import RedoubtError
+from controlplane.kit.errors import BadInput, RedoubtError
 from controlplane.main.box import box
 
-app = typer.Typer(no_args_is_help=True, help="Install and run a sovereign AI platform inside an air-gapped boundary.")
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - the shape of an option's callback
+    if wanted:
+        say(f"redoubt {metadata.version('redoubt')}")
+        raise typer.Exit
+
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(access.enrol)
 app.command()(access.whoami)
 app.command()(fleet.fleet)
@@ -31,21 +40,37 @@ app.add_typer(access.events, name="audit")
 app.add_typer(practice.app, name="practice")
 
 
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Install and run a sovereign AI platform inside an air-gapped boundary."""
+    del version
+
+
 def main() -> None:
-    """Run the command; exit 0 ok, 1 failed, 2 usage, 3 refused."""
+    """Run the command; exit 0 ok, 1 failed, 2 usage, 3 refused. Typer itself answers usage errors."""
     try:
-        app(obj=_session(), standalone_mode=False)
+        app(obj=_session())
     except RedoubtError as error:
         show_error(error)
         raise SystemExit(error.exit_code) from None
-    except click.ClickException as error:
-        error.show()
-        raise SystemExit(2) from None
-    except (click.Abort, KeyboardInterrupt):
+    except ValidationError as error:
+        wrong = _wrong_words(error)
+        show_error(wrong)
+        raise SystemExit(wrong.exit_code) from None
+    except KeyboardInterrupt:
         sys.stderr.write("redoubt: stopped\n")
         raise SystemExit(1) from None
-    except click.exceptions.Exit as done:
-        raise SystemExit(done.exit_code) from None
+
+
+def _wrong_words(error: ValidationError) -> BadInput:
+    """Say which word of the command line a contract refuses."""
+    reasons = tuple(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (given: {e['input']})" for e in error.errors())
+    return BadInput(reasons[0], remedy="correct it; --help of the command says what it takes", reasons=reasons)
 
 
 def _session() -> Session:

@@ -10,6 +10,7 @@ import sys
 from lab.errors import LabError
 from lab.site import Site, require_root
 
+from practice.figures import memory_mb
 from practice.proof import escapes, packets_outside
 from practice.site import BIN, PracticeSite
 from practice.stages import Stages
@@ -76,6 +77,7 @@ def _up(name: str, *, as_json: bool) -> int:
         "escapes": found,
         "packets_outside": packets,
         "bundle_bytes": site.bundle.with_name("bundle.tar").stat().st_size,
+        "memory_mb": memory_mb(site.lab),
         "seconds": {stage: round(seconds, 1) for stage, seconds in stages.seconds.items()},
         "total_seconds": round(stages.total, 1),
     }
@@ -84,8 +86,7 @@ def _up(name: str, *, as_json: bool) -> int:
 
 
 def _prose(summary: dict[str, object], site: PracticeSite) -> str:
-    seconds = summary["seconds"]
-    spent = ", ".join(f"{stage} {value} s" for stage, value in seconds.items()) if isinstance(seconds, dict) else ""
+    spent, memory = _listed(summary["seconds"], "s"), _listed(summary["memory_mb"], "MB")
     state = f"changed={summary['changed']}" if summary["changed"] else "changed=0: the site was as its spec says"
     return f"""
 Site {summary["site"]} is up ({state}).
@@ -96,9 +97,14 @@ Site {summary["site"]} is up ({state}).
   enter      nsenter --net=/run/netns/redoubt-{summary["site"]} ssh -F {site.lab.ssh_config} ctl1
   boundary   {summary["packets_outside"]} packets left; {len(site.lab.nodes())} nodes tried to reach outside, none could
   bundle     {int(str(summary["bundle_bytes"])) / 1e6:.0f} MB
+  memory     {memory}
   seconds    {spent}; {summary["total_seconds"]} s in all
 Take it down with: make site-down
 """
+
+
+def _listed(figures: object, unit: str) -> str:
+    return ", ".join(f"{name} {value} {unit}" for name, value in figures.items()) if isinstance(figures, dict) else ""
 
 
 def _down(name: str) -> int:
