@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import httpx
-import typer
 
-from controlplane.cli.screen import Json, say, show_json
+from controlplane.cli.screen import say, show_json
 from controlplane.cli.serving import ask_gateway, wait_ready
 from controlplane.cli.session import Profile, save
 from controlplane.client.admin import AdminClient, Link
@@ -57,24 +56,11 @@ class Box:
         return f"http://127.0.0.1:{self.gateway_port}"
 
 
-def box(
-    home: Annotated[
-        Path | None, typer.Option(help="Keep the box's state here; a temporary place if not given.")
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="Manifest of a GGUF model; the practice model if not given.")
-    ] = None,
-    api_port: Annotated[int, typer.Option(help="0 picks a free one.")] = 8443,
-    gateway_port: Annotated[int, typer.Option(help="0 picks a free one.")] = 9443,
-    *,
-    check: Annotated[bool, typer.Option("--check", help="Start, get one chat answer, print a summary, stop.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Run the control plane, a gateway and an inference server on this machine. Needs no root."""
+def run_box(home: Path | None, model: Path | None, ports: tuple[int, int], *, check: bool, as_json: bool) -> None:
+    """Start a box, get one answer, report it; then stop (`check`), or run until told to stop."""
     began = time.monotonic()
     with ExitStack() as stack:
         place = home or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="redoubt-box-")))
-        ports = (0, 0) if check else (api_port, gateway_port)
         made = Box(place.resolve(), *(_free_port(port) for port in ports))
         manifest = _model_manifest(made, model)
         stack.enter_context(_running(made))

@@ -13,7 +13,7 @@ from controlplane.cli import access, bundle, fleet, practice, serving, site
 from controlplane.cli.screen import say, show_error
 from controlplane.cli.session import Profile, Session, load
 from controlplane.kit.errors import BadInput, RedoubtError
-from controlplane.main.box import box
+from controlplane.main.box_command import box
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - the shape of an option's callback
