@@ -10,7 +10,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -302,8 +302,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _wait_for_signal() -> None:
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
-    try:
+    """Wait for SIGINT or SIGTERM, also where a shell in the background told its children to ignore the first."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
         signal.pause()
-    except KeyboardInterrupt:
-        return

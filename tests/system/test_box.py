@@ -38,7 +38,11 @@ def box(tmp_path: Path) -> Iterator[dict[str, str]]:
             yield _first_object(running)
         finally:
             running.send_signal(signal.SIGTERM)
-            running.wait(60)
+            try:
+                running.wait(60)
+            except subprocess.TimeoutExpired:
+                running.kill()
+                raise
 
 
 def test_the_official_client_speaks_to_the_box(box: dict[str, str]) -> None:
