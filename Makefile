@@ -12,7 +12,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml locks/dev.lock
 	@echo "setup: .venv from locks/dev.lock (about a minute the first time)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "setup: Python 3.11 or newer is needed; install it and set PYTHON=/path/to/python3.11"; exit 2; }
-	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "setup: python3-venv is missing; run: apt-get install python3-venv"; exit 2; }
+	@test -x $(BIN)/pip || tools/make-venv $(PYTHON) $(VENV)
 	@tools/install-lock $(BIN) locks/dev.lock
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@rm -f $(VENV)/.lock-*; touch $@

@@ -15,6 +15,8 @@ from controlplane.web.transaction import database_of
 
 log = structlog.get_logger()
 
+LONGEST_PATH = 200  # what an audit event's resource holds
+
 
 def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RedoubtError, _on_redoubt_error)
@@ -52,7 +54,8 @@ async def _record_denial(request: Request, error: RedoubtError) -> None:
     try:
         async with database_of(request).transaction() as tx:
             who = actor if isinstance(actor, Actor) else NEWCOMER
-            await audit.record(tx, who, "request.denied", request.url.path, method=request.method, code=error.code)
+            path = request.url.path.replace("\0", "?")[:LONGEST_PATH]
+            await audit.record(tx, who, "request.denied", path, method=request.method, code=error.code)
     except RedoubtError as failure:
         log.warning("denial.unrecorded", path=request.url.path, error=failure.detail)
 

@@ -1,6 +1,6 @@
 """redoubt enrol, whoami, key and audit: who may come in, and what happened."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -52,7 +52,7 @@ def create_key(
     as_json: Json = False,
 ) -> None:
     """Make a key; its secret is shown this once."""
-    until = expires_at.astimezone() if expires_at else None
+    until = expires_at.replace(tzinfo=UTC) if expires_at else None
     ask = admin.CreateKey(kind=kind, name=name, endpoints=tuple(endpoint or ()), expires_at=until)
     with connect(context) as client:
         made = client.create_key(ask)

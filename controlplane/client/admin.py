@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -69,16 +70,16 @@ class AdminClient:
         return self._list("/api-keys", admin.Key)
 
     def revoke_key(self, key_id: str) -> admin.Key:
-        return admin.Key.model_validate_json(self._send("DELETE", f"/api-keys/{key_id}"))
+        return _read(admin.Key, self._send("DELETE", f"/api-keys/{_word(key_id)}"))
 
     def declare_nodes(self, ask: admin.DeclareNodes) -> admin.Declared:
-        return admin.Declared.model_validate_json(self._send("PUT", "/nodes", ask))
+        return _read(admin.Declared, self._send("PUT", "/nodes", ask))
 
     def list_nodes(self) -> Iterator[admin.Node]:
         return self._list("/nodes", admin.Node)
 
     def get_node(self, name: str) -> admin.Node:
-        return self._get(f"/nodes/{name}", admin.Node)
+        return self._get(f"/nodes/{_word(name)}", admin.Node)
 
     def list_gpus(self) -> Iterator[admin.Gpu]:
         return self._list("/gpus", admin.Gpu)
@@ -99,22 +100,22 @@ class AdminClient:
         return self._list("/endpoints", admin.Endpoint)
 
     def get_endpoint(self, name: str) -> admin.Endpoint:
-        return self._get(f"/endpoints/{name}", admin.Endpoint)
+        return self._get(f"/endpoints/{_word(name)}", admin.Endpoint)
 
     def revise_endpoint(self, name: str, ask: admin.ReviseEndpoint) -> admin.Endpoint:
-        return admin.Endpoint.model_validate_json(self._send("PATCH", f"/endpoints/{name}", ask))
+        return _read(admin.Endpoint, self._send("PATCH", f"/endpoints/{_word(name)}", ask))
 
     def delete_endpoint(self, name: str) -> None:
-        self._send("DELETE", f"/endpoints/{name}")
+        self._send("DELETE", f"/endpoints/{_word(name)}")
 
     def list_audit_events(self) -> Iterator[admin.AuditEvent]:
         return self._list("/audit-events", admin.AuditEvent)
 
     def _get(self, path: str, shape: type[Shape]) -> Shape:
-        return shape.model_validate_json(self._send("GET", path))
+        return _read(shape, self._send("GET", path))
 
     def _post(self, path: str, ask: BaseModel, shape: type[Shape]) -> Shape:
-        return shape.model_validate_json(self._send("POST", path, ask, {"Idempotency-Key": new_id("call")}))
+        return _read(shape, self._send("POST", path, ask, {"Idempotency-Key": new_id("call")}))
 
     def _list(self, path: str, shape: type[Shape]) -> Iterator[Shape]:
         """Give every row, page by page as they are asked for."""
@@ -138,9 +139,27 @@ class AdminClient:
                 f"no answer from {self._http.base_url.host}:{self._http.base_url.port}: {error}",
                 remedy="check the address, the CA file, and that redoubt-api runs on the control-plane node",
             ) from None
-        if answer.is_error:
+        if not answer.is_success:
             raise _to_error(answer)
         return answer.content
+
+
+def _word(name: str) -> str:
+    """Quote one segment of a path, so that no name reaches another resource."""
+    if not name or name in (".", ".."):
+        raise errors.BadInput(f"{name!r} is no name", remedy="list the names first")
+    return quote(name, safe="")
+
+
+def _read(shape: type[Shape], content: bytes) -> Shape:
+    """Parse an answer; what it held is not shown, because it may be a secret."""
+    try:
+        return shape.model_validate_json(content)
+    except ValidationError as error:
+        raise errors.Unavailable(
+            f"the api answered something else than {shape.__name__} ({error.error_count()} fields)",
+            remedy="use the redoubt of the site's own version",
+        ) from None
 
 
 def _to_error(answer: httpx.Response) -> errors.RedoubtError:

@@ -2,17 +2,11 @@
 
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
-from controlplane.contracts.strict import Strict
+from controlplane.contracts.strict import Answer, Strict
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$", description="lower-case letters, digits, . and -")]
-
-
-class Answer(BaseModel):
-    """Base of what the server sends: a client ignores fields that it does not know."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 Row = TypeVar("Row", bound=BaseModel)
@@ -154,7 +148,7 @@ class EndpointConfig(Strict):
     model: Name
     adapter: Literal["llama_cpp"] = "llama_cpp"
     gpus: int = Field(default=1, ge=0, le=64)
-    gpu_type: str = ""
+    gpu_type: Annotated[str, Field(pattern=r"^[a-z0-9]{0,40}$")] = ""
     context_tokens: int | None = Field(default=None, gt=0)
     parallel: int = Field(default=4, ge=1, le=256)
 

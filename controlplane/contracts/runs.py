@@ -1,8 +1,13 @@
 """What the control plane, an engine and a runner say to each other about one run."""
 
 from enum import StrEnum
+from typing import Annotated
 
-from controlplane.contracts.strict import Strict
+from pydantic import Field
+
+from controlplane.contracts.strict import Answer, Strict
+
+ONE_CERTIFICATE = r"^-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----\n?$"
 
 
 class RunPhase(StrEnum):
@@ -47,11 +52,11 @@ class RegisterRun(Strict):
     node: str
     host: str
     port: int
-    certificate_pem: str
+    certificate_pem: Annotated[str, Field(pattern=ONE_CERTIFICATE, max_length=8192)]
     gpu_uuids: tuple[str, ...]
 
 
-class Registered(Strict):
+class Registered(Answer):
     run_token: str
 
 
@@ -62,7 +67,7 @@ class RenewRun(Strict):
     detail: str = ""
 
 
-class RenewedRun(Strict):
+class RenewedRun(Answer):
     """`keep` false: the lease is over, fence at once. `drain` true: finish what runs, then stop."""
 
     keep: bool

@@ -41,12 +41,15 @@ class SnapshotKey(Strict):
 
 
 class Snapshot(Strict):
+    """`leaving` are replicas of deleted endpoints: they finish what they have and take nothing new."""
+
     site: str
     version: int
     issued_at: AwareDatetime
     expires_at: AwareDatetime
     keys: tuple[SnapshotKey, ...]
     endpoints: tuple[SnapshotEndpoint, ...]
+    leaving: tuple[SnapshotReplica, ...] = ()
 
 
 class SignedSnapshot(Strict):

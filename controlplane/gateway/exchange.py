@@ -153,7 +153,7 @@ class Exchange:
     async def _open(self, replica: Replica, *, fresh: bool) -> None:
         try:
             link = await replica.open_link(fresh=fresh)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a certificate that cannot be read
             self._opening = None
             log.warning(
                 "replica.unreachable", replica=replica.spec.replica_id, error=f"{type(error).__name__}: {error}"

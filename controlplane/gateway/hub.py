@@ -70,9 +70,8 @@ class Hub:
         before, after = self._replicas, self._live_replicas(snapshot)
         self._directory = read_directory(snapshot, {r.spec.replica_id: r for r in after.values()})
         self._replicas = after
-        for endpoint in snapshot.endpoints:
-            for spec in endpoint.replicas:
-                after[_identity(spec)].follow(spec)
+        for spec in _listed(snapshot):
+            after[_identity(spec)].follow(spec)
         for identity, replica in before.items():
             if identity not in after:
                 replica.cut()
@@ -88,8 +87,10 @@ class Hub:
             replica.close_idle(before=now - self.limits.link_idle_s)
 
     def _live_replicas(self, snapshot: Snapshot) -> dict[Identity, Replica]:
-        specs = [spec for endpoint in snapshot.endpoints for spec in endpoint.replicas]
-        return {_identity(spec): self._replicas.get(_identity(spec)) or self._new_replica(spec) for spec in specs}
+        return {
+            _identity(spec): self._replicas.get(_identity(spec)) or self._new_replica(spec)
+            for spec in _listed(snapshot)
+        }
 
     def _new_replica(self, spec: SnapshotReplica) -> Replica:
         return Replica(spec, limits=self.limits, context_for=self._context_for)
@@ -97,3 +98,8 @@ class Hub:
 
 def _identity(spec: SnapshotReplica) -> Identity:
     return spec.replica_id, spec.host, spec.port, spec.certificate_pem
+
+
+def _listed(snapshot: Snapshot) -> list[SnapshotReplica]:
+    """Return every replica that may still answer; what is not here is cut."""
+    return [*(spec for endpoint in snapshot.endpoints for spec in endpoint.replicas), *snapshot.leaving]

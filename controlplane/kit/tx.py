@@ -9,6 +9,7 @@ from typing import Any  # connect arguments belong to the driver
 
 from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
@@ -46,7 +47,9 @@ class Database:
         if tls is not None:
             arguments["ssl"] = tls
         self._clock = clock
-        self._engine = create_async_engine(url, pool_size=pool, pool_pre_ping=True, connect_args=arguments)
+        self._engine = create_async_engine(
+            url, hide_parameters=True, pool_size=pool, pool_pre_ping=True, connect_args=arguments
+        )
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -55,7 +58,7 @@ class Database:
         try:
             async with self._sessions.begin() as session:
                 yield Tx(session, self._clock.now())
-        except (OSError, TimeoutError, OperationalError) as error:
+        except (OSError, TimeoutError, PoolTimeout, OperationalError) as error:
             raise _unavailable(error) from error
         except DBAPIError as error:
             if not error.connection_invalidated and not _is_shutdown(error):
@@ -68,7 +71,7 @@ class Database:
         try:
             async with self._engine.connect() as connection:
                 yield connection
-        except (OSError, TimeoutError, OperationalError) as error:
+        except (OSError, TimeoutError, PoolTimeout, OperationalError) as error:
             raise _unavailable(error) from error
 
     async def close(self) -> None:
@@ -83,6 +86,6 @@ def _is_shutdown(error: DBAPIError) -> bool:
 def _unavailable(error: BaseException) -> Unavailable:
     return Unavailable(
         f"the database does not answer ({type(error).__name__})",
-        remedy="nothing was changed; look at the postgres service on the database node, then try again",
+        remedy="look at the postgres service on the database node; then list before you repeat a change",
         code="database_unavailable",
     )

@@ -36,6 +36,7 @@ async def reconcile(settings: ReconcilerSettings) -> None:
     try:
         await asyncio.gather(
             run_every("converge", settings.period_s, loops.converge),
+            run_every("expire", settings.period_s, loops.expire),  # a scheduler that hangs delays no failover
             run_every("publish", PUBLISH_S, _publisher(database, settings)),
         )
     finally:

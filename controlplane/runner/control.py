@@ -2,10 +2,11 @@
 
 import asyncio
 from contextlib import suppress
+from typing import TypeVar
 
 import httpx
 import structlog
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from controlplane.contracts.runs import Registered, RegisterRun, RenewedRun, RenewRun, RunPhase, RunSpec
 from controlplane.kit.tls import run_client_context
@@ -19,6 +20,7 @@ LEASE_IS_OVER = frozenset({401, 403, 404, 409})
 ASK_AGAIN = frozenset({408, 425, 429})
 
 log = structlog.get_logger()
+Shape = TypeVar("Shape", bound=BaseModel)
 
 
 class ControlLink:
@@ -87,7 +89,9 @@ class ControlLink:
             return False
         if answer.is_client_error:
             raise RunOver(REGISTRATION_REFUSED, f"the control plane refused this run: {answer.status_code}")
-        self._token = Registered.model_validate_json(answer.content).run_token
+        if (registered := _read(Registered, answer)) is None:
+            raise RunOver(REGISTRATION_REFUSED, f"the control plane answered {answer.status_code} and nothing readable")
+        self._token = registered.run_token
         self._lease.renew(asked_at)
         return True
 
@@ -100,7 +104,8 @@ class ControlLink:
         if answer.status_code in LEASE_IS_OVER:
             self._lease.end(f"the control plane answered {answer.status_code}")
             return False
-        renewed = RenewedRun.model_validate_json(answer.content)
+        if (renewed := _read(RenewedRun, answer)) is None:
+            return False
         if not renewed.keep:
             self._lease.end("the control plane ended it")
             return False
@@ -121,4 +126,13 @@ class ControlLink:
         if answer.is_success or (answer.is_client_error and answer.status_code not in ASK_AGAIN):
             return answer
         log.warning("control_plane.answered", path=path, status=answer.status_code)
+        return None
+
+
+def _read(shape: type[Shape], answer: httpx.Response) -> Shape | None:
+    """Return what an answer says; one that cannot be read decides nothing."""
+    try:
+        return shape.model_validate_json(answer.content)
+    except ValidationError:
+        log.warning("control_plane.unreadable", path=answer.url.path, status=answer.status_code)
         return None

@@ -14,7 +14,7 @@ async def client(plane: ControlPlane, admin: str):
                     {
                         "name": "gpu1",
                         "address": "10.0.0.1",
-                        "zone": "north",
+                        "zone": "main",
                         "purposes": [],
                         "gpus": [{"type": "h100", "count": 2}],
                     }
@@ -44,6 +44,11 @@ async def test_a_gpu_type_that_the_site_lacks_is_refused(client: httpx.AsyncClie
     answer = await client.post("/endpoints", json={"name": "chat", "config": {"model": "tiny", "gpu_type": "b300"}})
     assert answer.json()["reasons"] == ["gpu1: has h100, b300 asked"]
     assert "h100" in answer.json()["remedy"]
+
+
+async def test_an_endpoint_in_a_zone_that_the_site_lacks_is_refused(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/endpoints", json={"name": "chat", "zone": "moon", "config": {"model": "tiny"}})
+    assert (answer.status_code, answer.json()["remedy"]) == (422, "choose one of main")
 
 
 async def test_a_misspelt_field_is_named(client: httpx.AsyncClient) -> None:

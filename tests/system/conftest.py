@@ -3,8 +3,11 @@
 REDOUBT_TEST_SITE names a site that stands already and stays, for work on the tests themselves.
 """
 
+import fcntl
 import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from practice.site import PracticeSite
@@ -18,6 +21,13 @@ def site() -> Iterator[PracticeSite]:
     if standing := os.environ.get("REDOUBT_TEST_SITE"):
         yield PracticeSite(standing)
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is told to end takes its site along
+    with Path("/run/redoubt-systest.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs on one machine take turns
+        yield from _whole_site()
+
+
+def _whole_site() -> Iterator[PracticeSite]:
     made = PracticeSite(SITE)
     made.lab.down()
     try:

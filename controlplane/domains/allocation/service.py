@@ -54,6 +54,11 @@ async def require_possible(tx: Tx, ask: Ask) -> None:
         )
 
 
+async def unfit_nodes(tx: Tx, ask: Ask) -> tuple[str, ...]:
+    """Return the nodes that the engine must leave alone for this ask, however free they are."""
+    return rules.unfit(ask, await free_gpus(tx))
+
+
 async def bind_gpus(tx: Tx, *, owner: str, node: str, gpu_uuids: Sequence[str]) -> None:
     """Write which GPUs the engine gave. Raises Conflict when one is in another live lease, or too few came."""
     lease = await store.find_live_lease(tx, owner)
@@ -99,6 +104,7 @@ def _count(node: NodeView, leased: int) -> FreeGpus:
         type=_type_word(gpus[0].name) if gpus else "",
         memory_bytes=min((gpu.memory_total_bytes for gpu in gpus), default=0),
         free=max(0, len(gpus) - leased),
+        zone=node.zone,
         reason=f"{node.state}: {'; '.join(node.reasons)}" if blocked else "",
     )
 

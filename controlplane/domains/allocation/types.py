@@ -3,11 +3,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Ask:
-    """`count` whole GPUs on one node. `type` "" means any one type; `memory_bytes` is needed on each GPU."""
+    """`count` whole GPUs on one node. `type` or `zone` "" means any one; `memory_bytes` is needed on each GPU."""
 
     count: int
     type: str
     memory_bytes: int
+    zone: str = ""
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class FreeGpus:
     memory_bytes: int
     free: int
     reason: str = ""
+    zone: str = ""
 
 
 @dataclass(frozen=True)

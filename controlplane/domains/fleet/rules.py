@@ -30,10 +30,10 @@ def _judge(
         return NodeState.NEVER_SEEN, ("declared, and its agent has never reported",)
     if now - last_report_at > SILENT_AFTER:
         return NodeState.SILENT, (f"no report for {int((now - last_report_at).total_seconds())} s",)
-    faults = (
-        *_missing(declared.gpus, gpus),
-        *(f"GPU {g.uuid} is {g.state}" for g in gpus if g.state != GpuState.PRESENT),
-    )
+    short = _missing(declared.gpus, gpus)
+    # a card that was replaced stays missing for ever and is no fault while the declared number is there
+    gone = (g for g in gpus if g.state == GpuState.LOST or (short and g.state == GpuState.MISSING))
+    faults = (*short, *(f"GPU {g.uuid} is {g.state}" for g in gone))
     return (NodeState.DEGRADED, faults) if faults else (NodeState.READY, ())
 
 

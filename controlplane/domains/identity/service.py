@@ -89,6 +89,10 @@ async def revoke_key(tx: Tx, actor: Actor, *, key_id: str) -> ApiKey:
     if key is None:
         raise NotFound(f"no key {key_id}", remedy="redoubt key list")
     if key.revoked_at is None:
+        if key.kind == KeyKind.ADMIN and await store.count_live_admin_keys(tx) == 1:
+            raise Conflict(
+                "this is the last admin key", remedy="make another first: redoubt key create NAME --kind admin"
+            )
         key.revoked_at = tx.now
         await audit.record(tx, actor, "api_key.revoked", key.id)
     return key

@@ -48,6 +48,12 @@ async def list_keys(tx: Tx, page: Page) -> Sequence[ApiKey]:
     return (await tx.session.scalars(query)).all()
 
 
+async def count_live_admin_keys(tx: Tx) -> int:
+    live = ApiKey.revoked_at.is_(None) & (ApiKey.expires_at.is_(None) | (ApiKey.expires_at > tx.now))
+    query = select(func.count()).select_from(ApiKey).where(ApiKey.kind == KeyKind.ADMIN, live)
+    return await tx.session.scalar(query) or 0
+
+
 async def list_live_inference_keys(tx: Tx) -> Sequence[ApiKey]:
     live = ApiKey.revoked_at.is_(None) & (ApiKey.expires_at.is_(None) | (ApiKey.expires_at > tx.now))
     query = select(ApiKey).where(ApiKey.kind == KeyKind.INFERENCE, live).order_by(ApiKey.id)

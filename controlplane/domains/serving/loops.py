@@ -12,6 +12,7 @@ from controlplane.domains.allocation.types import Ask, Refusal
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import SYSTEM
 from controlplane.domains.fleet import service as fleet
+from controlplane.domains.fleet.types import NodeState
 from controlplane.domains.serving import rules, store
 from controlplane.domains.serving.service import RECENT
 from controlplane.domains.serving.tables import Endpoint, Model, Replica, Revision
@@ -26,6 +27,7 @@ log = structlog.get_logger()
 RUN_LIMIT_S = 7 * 24 * 3600
 APPEAR_WITHIN = timedelta(seconds=20)  # a started run that the engine does not list after this is gone
 REGISTER_WITHIN = timedelta(minutes=10)
+LOAD_WITHIN = timedelta(minutes=30)
 DRAIN_WITHIN = timedelta(seconds=60)
 STOP_GRACE_S = 40.0
 SILENCE_COUNTS_AFTER = timedelta(seconds=15)  # the api must have listened this long before a missing renewal is one
@@ -64,15 +66,16 @@ class ServingLoops:
         self._place = place
 
     async def converge(self) -> None:
-        """Plan, start, and settle what ended: one round over the whole site."""
+        """Expire, plan, start, and settle what ended: one round over the whole site."""
+        await self.expire()
         await self.plan()
         await self.start()
-        await self.expire()
         await self.settle()
 
     async def plan(self) -> None:
         """Add wanted replicas and drain surplus ones."""
         async with self._database.transaction() as tx:
+            await store.lock_converging(tx)
             for endpoint in await store.list_all_endpoints(tx):
                 await self._plan_endpoint(tx, endpoint)
 
@@ -105,10 +108,13 @@ class ServingLoops:
             unfinished = {replica.id: replica for replica in await store.list_unfinished(tx)}
             overdue = [id_ for id_, replica in unfinished.items() if await _settle(tx, replica, runs.get(id_))]
         for name in [*_orphans(runs, set(unfinished)), *overdue]:
-            await self._engine.stop(name, grace_s=STOP_GRACE_S)
+            try:
+                await self._engine.stop(name, grace_s=STOP_GRACE_S)
+            except Unavailable as error:
+                log.warning("run.stop_postponed", run=name, error=error.detail)
 
     async def _plan_endpoint(self, tx: Tx, endpoint: Endpoint) -> None:
-        replicas = await store.list_replicas(tx, endpoint.id, RECENT)
+        replicas = await store.list_replicas(tx, endpoint.id, RECENT, lock=True)
         facts = [ReplicaFact(r.id, r.revision_id, ReplicaState(r.state), r.ended_at, r.ready_at) for r in replicas]
         plan = rules.plan_replicas(endpoint.replicas, endpoint.revision_id, facts, tx.now)
         for _ in range(plan.add):
@@ -122,6 +128,7 @@ class ServingLoops:
     async def _load_starts(self) -> list[Start]:
         """Return what may start now. A replica without room stays wanted, with the reasons."""
         async with self._database.transaction() as tx:
+            await store.lock_converging(tx)
             wanted = [
                 r for r in await store.list_unfinished(tx) if r.state in (ReplicaState.WANTED, ReplicaState.STARTING)
             ]
@@ -139,7 +146,7 @@ class ServingLoops:
     async def _admit(self, tx: Tx, replica: Replica, revision: Revision) -> bool:
         endpoint = await tx.session.get_one(Endpoint, replica.endpoint_id)
         if revision.gpus:
-            ask = Ask(revision.gpus, revision.gpu_type, revision.gpu_memory_bytes)
+            ask = _ask(revision, endpoint)
             verdict = await allocation.place(tx, ask)
             if isinstance(verdict, Refusal):
                 endpoint.wait_reason = f"waits for GPUs: {'; '.join(verdict.reasons)}. {verdict.remedy}"
@@ -162,7 +169,7 @@ class ServingLoops:
             gpus=revision.gpus,
             gpu_type=revision.gpu_type,
             time_limit_s=RUN_LIMIT_S,
-            avoid_nodes=await _nodes_to_avoid(tx, replica.endpoint_id),
+            avoid_nodes=await _nodes_to_avoid(tx, revision, endpoint),
         )
         return Start(replica.id, replica.stamp, order)
 
@@ -221,9 +228,13 @@ async def _settle(tx: Tx, replica: Replica, run: ObservedRun | None) -> bool:
         return False
     if replica.state == ReplicaState.STARTING and run.state == EngineState.WAITING:
         replica.reason = f"waits in the engine: {run.reason}"
+        replica.started_at = tx.now  # the time to register counts from when it runs
         return False
     if replica.state == ReplicaState.STARTING and tx.now - replica.started_at > REGISTER_WITHIN:
         await _end(tx, replica, ReplicaState.FAILED, "its run did not register in time")
+        return True
+    if replica.state == ReplicaState.LOADING and tx.now - replica.started_at > LOAD_WITHIN:
+        await _end(tx, replica, ReplicaState.FAILED, "it did not become ready in time")
         return True
     return replica.draining_at is not None and tx.now - replica.draining_at > DRAIN_WITHIN
 
@@ -263,12 +274,21 @@ def _move(tx: Tx, replica: Replica, state: ReplicaState) -> None:
     replica.stamp += 1
 
 
-async def _nodes_to_avoid(tx: Tx, endpoint_id: str) -> tuple[str, ...]:
-    """Return GPU nodes that are silent, and those not heard of since they lost a replica of this endpoint."""
+def _ask(revision: Revision, endpoint: Endpoint) -> Ask:
+    return Ask(revision.gpus, revision.gpu_type, revision.gpu_memory_bytes, endpoint.zone)
+
+
+async def _nodes_to_avoid(tx: Tx, revision: Revision, endpoint: Endpoint) -> tuple[str, ...]:
+    """Return compute nodes that are of another zone or too small, silent, or not heard of since they lost a replica."""
     lost_at = {
         replica.node: replica.ended_at
-        for replica in await store.list_replicas(tx, endpoint_id, rules.AVOID_FOR)
+        for replica in await store.list_replicas(tx, endpoint.id, rules.AVOID_FOR)
         if replica.state == ReplicaState.LOST and replica.ended_at
     }
-    nodes = [node for node in await fleet.view_fleet(tx) if node.gpus]
-    return tuple(sorted(node.name for node in nodes if rules.is_doubtful(node, lost_at.get(node.name))))
+    unfit = set(await allocation.unfit_nodes(tx, _ask(revision, endpoint)) if revision.gpus else ())
+    nodes = [node for node in await fleet.view_fleet(tx) if node.gpus and node.state != NodeState.UNDECLARED]
+    return tuple(
+        node.name
+        for node in nodes
+        if node.name in unfit or node.zone != endpoint.zone or rules.is_doubtful(node, lost_at.get(node.name))
+    )

@@ -10,6 +10,7 @@ FIRST_HOLD = timedelta(seconds=2)
 LONGEST_HOLD = timedelta(minutes=5)
 FAILURE_MEMORY = timedelta(minutes=30)
 PROVEN_AFTER = timedelta(seconds=60)
+RENEW_AFTER = timedelta(days=6)  # of the seven that a job gets
 AVOID_FOR = timedelta(minutes=10)
 
 
@@ -23,8 +24,9 @@ def memory_per_gpu_bytes(
 
 def plan_replicas(desired: int, revision_id: str, replicas: list[ReplicaFact], now: datetime) -> ReplicaPlan:
     """Bring an endpoint to `desired` replicas of one revision; older ones drain once enough new ones are ready."""
-    current = [r for r in replicas if r.state in LIVE and r.revision_id == revision_id]
-    older = [r for r in replicas if r.state in LIVE and r.revision_id != revision_id]
+    live = [r for r in replicas if r.state in LIVE]
+    current = [r for r in live if r.revision_id == revision_id and not _is_aged(r, now)]
+    older = [r for r in live if r not in current]
     ready = [r for r in current if r.state == ReplicaState.READY]
     surplus = sorted(current, key=lambda r: (r.state == ReplicaState.READY, r.id))[: max(0, len(current) - desired)]
     drain = [*surplus, *(older if len(ready) >= desired else [])]
@@ -44,13 +46,18 @@ def is_doubtful(node: NodeView, lost_at: datetime | None) -> bool:
     return lost_at is not None and (node.last_report_at is None or node.last_report_at <= lost_at)
 
 
+def _is_aged(replica: ReplicaFact, now: datetime) -> bool:
+    """Say whether a replica nears the end of its job's time, so that another must be ready before."""
+    return replica.ready_at is not None and now - replica.ready_at > RENEW_AFTER
+
+
 def _hold(replicas: list[ReplicaFact], revision_id: str, now: datetime) -> timedelta:
     """Wait 2 s after a failure, twice as long after each further one, five minutes at the most.
 
     A replica that served for a minute proves the revision: what failed before it no longer counts.
     """
     mine = [r for r in replicas if r.revision_id == revision_id]
-    proven_at = max((ended for r in mine if (ended := _proof(r, now))), default=now - FAILURE_MEMORY)
+    proven_at = max((proof for r in mine if (proof := _proof(r, now))), default=now - FAILURE_MEMORY)
     ends = [r.ended_at for r in mine if r.state == ReplicaState.FAILED and r.ended_at and r.ended_at >= proven_at]
     if not ends:
         return timedelta(0)
@@ -59,6 +66,8 @@ def _hold(replicas: list[ReplicaFact], revision_id: str, now: datetime) -> timed
 
 
 def _proof(replica: ReplicaFact, now: datetime) -> datetime | None:
-    """Return until when a replica served, if that was long enough to prove its revision."""
-    until = replica.ended_at or now
-    return until if replica.ready_at and until - replica.ready_at >= PROVEN_AFTER else None
+    """Return when a replica had served long enough to prove its revision."""
+    if replica.ready_at is None:
+        return None
+    proof = replica.ready_at + PROVEN_AFTER
+    return proof if proof <= (replica.ended_at or now) else None

@@ -14,13 +14,14 @@ from controlplane.domains.allocation import service as allocation
 from controlplane.domains.allocation.types import Ask
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import SYSTEM, Actor, Role
+from controlplane.domains.fleet import service as fleet
 from controlplane.domains.identity import service as identity
 from controlplane.domains.policy import service as policy
 from controlplane.domains.serving import rules, store
 from controlplane.domains.serving.tables import Endpoint, Model, PublishedSnapshot, Replica, Revision
 from controlplane.domains.serving.types import LIVE, OVER, REGISTERED, ReplicaState
 from controlplane.kit.canonical import canonical_json, sha256_hex
-from controlplane.kit.crypto import new_token, sign
+from controlplane.kit.crypto import new_token, public_pem, sign
 from controlplane.kit.errors import BadInput, Conflict, NotFound, Unauthenticated
 from controlplane.kit.ids import new_id
 from controlplane.kit.paging import Page
@@ -66,6 +67,9 @@ async def create_endpoint(
     await policy.require(tx, actor, "endpoint.create", name)
     if await store.find_endpoint(tx, name) is not None:
         raise Conflict(f"endpoint {name} exists", remedy=f"redoubt endpoint revise {name} …, or choose another name")
+    zones = {node.zone for node in await fleet.view_fleet(tx)} - {""}
+    if zones and zone not in zones:
+        raise BadInput(f"the site has no zone {zone}", remedy=f"choose one of {', '.join(sorted(zones))}")
     endpoint = Endpoint(
         id=new_id("endpoint"), name=name, zone=zone, replicas=replicas, revision_id="", created_at=tx.now
     )
@@ -155,19 +159,20 @@ async def renew_run(tx: Tx, *, replica_id: str, token: str, ask: RenewRun, lease
 
 
 async def newest_snapshot(tx: Tx, actor: Actor, *, after: int) -> PublishedSnapshot | None:
-    """Return the newest snapshot if it is newer than version `after`."""
+    """Return the newest snapshot unless it is version `after`; after a restored database it may be an older one."""
     await policy.require(tx, actor, "snapshot.read", "site")
     newest = await store.find_newest_snapshot(tx)
-    return newest if newest is not None and newest.version > after else None
+    return newest if newest is not None and newest.version != after else None
 
 
 async def publish_snapshot(tx: Tx, actor: Actor, *, site: str, key: Ed25519PrivateKey, lifetime: timedelta) -> bool:
     """Sign what gateways may serve, when it changed or half of the last one's life is over; say whether it was."""
     await policy.require(tx, actor, "snapshot.publish", site)
+    await store.lock_publishing(tx)
     keys, endpoints = await _snapshot_keys(tx), await _snapshot_endpoints(tx)
-    content = canonical_json(
-        [[k.model_dump(mode="json") for k in keys], [e.model_dump(mode="json") for e in endpoints]]
-    )
+    leaving = await _leaving_replicas(tx, endpoints)
+    shapes = [shape.model_dump(mode="json") for shape in (*keys, *endpoints, *leaving)]
+    content = canonical_json([site, public_pem(key).decode(), int(lifetime.total_seconds()), shapes])
     last = await store.find_newest_snapshot(tx)
     if last is not None and last.content_sha256 == sha256_hex(content) and tx.now < last.expires_at - lifetime / 2:
         return False
@@ -178,6 +183,7 @@ async def publish_snapshot(tx: Tx, actor: Actor, *, site: str, key: Ed25519Priva
         expires_at=tx.now + lifetime,
         keys=keys,
         endpoints=endpoints,
+        leaving=leaving,
     )
     payload = canonical_json(snapshot.model_dump(mode="json"))
     row = PublishedSnapshot(
@@ -222,6 +228,12 @@ async def _snapshot_endpoints(tx: Tx) -> tuple[SnapshotEndpoint, ...]:
         )
         for endpoint in endpoints
     )
+
+
+async def _leaving_replicas(tx: Tx, endpoints: tuple[SnapshotEndpoint, ...]) -> tuple[SnapshotReplica, ...]:
+    """Return replicas of deleted endpoints that still finish what they have."""
+    live = {endpoint.endpoint_id for endpoint in endpoints}
+    return tuple(_snapshot_replica(r) for r in await store.list_serving(tx) if r.endpoint_id not in live)
 
 
 def _snapshot_replica(replica: Replica) -> SnapshotReplica:
@@ -285,7 +297,7 @@ async def _make_revision(tx: Tx, endpoint: Endpoint, *, number: int, config: End
         memory = rules.memory_per_gpu_bytes(
             model.weights_bytes, model.kv_bytes_per_token, context, config.parallel, config.gpus
         )
-        await allocation.require_possible(tx, Ask(config.gpus, config.gpu_type, memory))
+        await allocation.require_possible(tx, Ask(config.gpus, config.gpu_type, memory, endpoint.zone))
     return Revision(
         id=new_id("revision"),
         endpoint_id=endpoint.id,

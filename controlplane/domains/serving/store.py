@@ -1,13 +1,26 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from controlplane.domains.serving.tables import Endpoint, Model, ProcessBeat, PublishedSnapshot, Replica, Revision
 from controlplane.domains.serving.types import OVER, REGISTERED, ReplicaState
 from controlplane.kit.paging import Page
 from controlplane.kit.tx import Tx
+
+CONVERGING = 0xC0117E46  # any constants: one advisory lock each for the whole site
+PUBLISHING = 0x5716E
+
+
+async def lock_converging(tx: Tx) -> None:
+    """Let one reconciler at a time decide what to start."""
+    await tx.session.execute(text("select pg_advisory_xact_lock(:key)"), {"key": CONVERGING})
+
+
+async def lock_publishing(tx: Tx) -> None:
+    """Let one reconciler at a time read what it signs: an older state must not become the newer version."""
+    await tx.session.execute(text("select pg_advisory_xact_lock(:key)"), {"key": PUBLISHING})
 
 
 def add(tx: Tx, row: Model | Endpoint | Revision | Replica | PublishedSnapshot) -> None:
@@ -75,15 +88,18 @@ async def find_replica(tx: Tx, replica_id: str) -> Replica | None:
     return await tx.session.get(Replica, replica_id, with_for_update=True)
 
 
-async def list_replicas(tx: Tx, endpoint_id: str, since: timedelta) -> Sequence[Replica]:
-    """Return an endpoint's replicas that are not over, or ended within `since`."""
+async def list_replicas(tx: Tx, endpoint_id: str, since: timedelta, *, lock: bool = False) -> Sequence[Replica]:
+    """Return an endpoint's replicas that are not over, or ended within `since`; locked for who will change them."""
     recent = Replica.state.not_in(OVER) | (Replica.ended_at > tx.now - since)
     query = select(Replica).where(Replica.endpoint_id == endpoint_id, recent).order_by(Replica.created_at, Replica.id)
+    query = query.with_for_update() if lock else query
     return (await tx.session.scalars(query)).all()
 
 
 async def list_unfinished(tx: Tx) -> Sequence[Replica]:
-    return (await tx.session.scalars(select(Replica).where(Replica.state.not_in(OVER)).order_by(Replica.id))).all()
+    """Return every replica that is not over, locked: a run may report at this very moment."""
+    query = select(Replica).where(Replica.state.not_in(OVER)).order_by(Replica.id).with_for_update()
+    return (await tx.session.scalars(query)).all()
 
 
 async def list_silent(tx: Tx) -> Sequence[Replica]:

@@ -16,10 +16,12 @@ from tests.support.database import empty
 
 TWO_NODES = {
     "nodes": [
-        {"name": n, "address": a, "zone": "north", "purposes": [], "gpus": [{"type": "h100", "count": 2}]}
+        {"name": n, "address": a, "zone": "main", "purposes": [], "gpus": [{"type": "h100", "count": 2}]}
         for n, a in (("gpu1", "10.0.0.1"), ("gpu2", "10.0.0.2"))
     ]
 }
+
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
 
 class Site:
@@ -61,7 +63,7 @@ class Site:
         spec = json.loads(self.plane.engine.orders[order].environment["REDOUBT_RUN_SPEC"])
         ask = {
             "replica_id": spec["replica_id"], "nonce": spec["nonce"], "job_id": "1", "node": node, "host": "10.0.0.1",
-            "port": 20000, "certificate_pem": "PEM", "gpu_uuids": [f"GPU-{node}-{gpu}"],
+            "port": 20000, "certificate_pem": CERTIFICATE, "gpu_uuids": [f"GPU-{node}-{gpu}"],
         }  # fmt: skip
         answer = await self.client.post("/runs", json=ask)
         if answer.is_success:
