@@ -56,7 +56,7 @@ def test_a_model_that_cannot_be_loaded_fails_with_the_servers_own_words(site, ap
         site, api, model_path=str(broken), model_sha256=hashlib.sha256(broken.read_bytes()).hexdigest()
     ) as run:
         assert run.exit_code() == 5
-        assert re.search("failed to load model|model loading error", failed_with(api))
+        assert re.search("failed to load model|model loading error|Failed to init server", failed_with(api))
 
 
 def test_a_server_that_dies_is_reported(site, api):
