@@ -79,7 +79,7 @@ def public_key(module: AnsibleModule, key: Path) -> str:
     return text.strip()
 
 
-def request(module: AnsibleModule, wanted: dict[str, Any]) -> dict[str, Any]:
+def request(module: AnsibleModule, wanted: dict[str, Any]) -> dict[str, str]:
     """Make a new key beside the present one and return a request for it."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     FOLDER.parent.chmod(0o755)
@@ -90,7 +90,7 @@ def request(module: AnsibleModule, wanted: dict[str, Any]) -> dict[str, Any]:
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout", str(fresh)]
     asked = ["openssl", "req", "-new", *curve, "-subj", f"/CN={wanted['common_name']}"]
     _, text, _ = module.run_command(asked, check_rc=True)
-    return {**wanted, "request": text[text.index("-----BEGIN CERTIFICATE REQUEST") :]}
+    return {"name": wanted["name"], "request": text[text.index("-----BEGIN CERTIFICATE REQUEST") :]}
 
 
 def install(wanted: dict[str, Any], certificate: str) -> None:
