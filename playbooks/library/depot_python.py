@@ -17,6 +17,7 @@ module: depot_python
 short_description: A virtual environment from the depot
 description:
   - Asks the depot only when the bundle or the features changed; installs only when the requirements changed.
+  - The requirements, and with them the hash of every wheel, must be those of the signed bundle.
 options:
   path:
     description: Where the environment lies.
@@ -31,7 +32,7 @@ options:
     type: path
     required: true
   bundle:
-    description: Digest of the bundle that the depot serves.
+    description: Digest of the bundle, which is the SHA-256 of its manifest.
     type: str
     required: true
   features:
@@ -47,24 +48,44 @@ author: Redoubt
 """
 
 PROJECT = "redoubt"
+MANIFEST = "bundle.json"
 
 
 def requirements(module: AnsibleModule) -> str:
-    """Fetch the requirements of every feature; a pin that several name stays once."""
-    params = module.params
-    context = ssl.create_default_context(cafile=params["authority"])
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    """Fetch the signed requirements of every feature; a pin that several name stays once."""
+    expected = signed_files(module)
     pins: dict[str, str] = {}
-    for feature in sorted(params["features"]):
-        url = f"{params['depot_url']}/requirements/{feature}.txt"
-        try:
-            with opener.open(url, timeout=20) as answer:
-                text = answer.read().decode()
-        except OSError as error:
-            module.fail_json(msg=f"The depot does not answer for {url}: {error}. Look at nginx.service on the depot.")
+    for feature in sorted(module.params["features"]):
+        path = f"requirements/{feature}.txt"
+        text = fetched(module, path, expected.get(path, "nothing")).decode()
         for pin in text.replace("\\\n", " ").splitlines():
             pins[pin.split()[0]] = " ".join(pin.split())
     return "".join(f"{pin}\n" for pin in sorted(pins.values()))
+
+
+def signed_files(module: AnsibleModule) -> dict[str, str]:
+    """Return the digests of the bundle's files by path; the digest of the manifest comes from the inventory."""
+    manifest = json.loads(fetched(module, MANIFEST, module.params["bundle"]))
+    return {file["path"]: file["sha256"] for file in manifest["files"]}
+
+
+def fetched(module: AnsibleModule, path: str, sha256: str) -> bytes:
+    """Fetch one file of the depot and check its digest."""
+    url = f"{module.params['depot_url']}/{path}"
+    context = ssl.create_default_context(cafile=module.params["authority"])
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    try:
+        with opener.open(url, timeout=20) as answer:
+            content: bytes = answer.read()
+    except OSError as error:
+        module.fail_json(msg=f"The depot does not answer for {url}: {error}. Look at nginx.service on the depot.")
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        module.fail_json(
+            msg=f"{url} is not the file of the signed bundle: its SHA-256 is {found}, expected is {sha256}. "
+            "Nothing was installed. Remove this bundle and the link current on the depot, then: redoubt site apply"
+        )
+    return content
 
 
 def install(module: AnsibleModule, wanted: str, path: Path) -> None:
