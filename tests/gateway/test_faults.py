@@ -360,7 +360,7 @@ async def test_a_small_write_never_waits_for_an_acknowledgement(stage: Stage):
         await gateway.chat(STREAMED)
         took.append(loop.time() - began)
 
-    assert min(took) < 0.3  # twenty delayed acknowledgements would take 0.8 s
+    assert min(took) < 0.6  # twenty delayed acknowledgements would take 0.8 s
 
 
 async def test_say_hi_is_what_the_other_tests_think_it_is(stage: Stage):
