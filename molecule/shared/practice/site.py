@@ -19,6 +19,7 @@ from lab.network import namespace
 from lab.nvml import build_library
 from lab.places import PRACTICE, REPOSITORY, cache
 from lab.record import Node
+from lab.shell import wait_until
 from lab.site import Site
 
 SPEC = REPOSITORY / "inventory" / "practice" / "site.yml"
@@ -84,12 +85,15 @@ class PracticeSite:
     def deploy(self) -> None:
         """Enrol, declare the nodes, register the model, and bring one endpoint up."""
         self._enrol()
+        self.inference_key()  # first, because gateways learn of a key within a second and not at once
         self.redoubt("node", "declare", self.spec)
         self._wait_for_gpus()
         self.redoubt("model", "register", self._models / f"{MODEL}.json")
         if ENDPOINT not in {endpoint["name"] for endpoint in self.redoubt_json("endpoint", "list")}:
             self.redoubt("endpoint", "create", ENDPOINT, "--model", MODEL, "--zone", self._site["zones"][0]["name"])
         self.redoubt("endpoint", "scale", ENDPOINT, "1", "--wait", READY_WITHIN_S)
+        if not wait_until(self.answers, timeout_s=15, pause_s=0.5):
+            raise LabError("the endpoint is ready and the gateway gives no answer; its words are above")
 
     def ask(self, question: str = QUESTION) -> Answer:
         """Ask the endpoint through the gateway, from inside the boundary."""
@@ -180,8 +184,6 @@ class PracticeSite:
 
     def _wait_for_gpus(self) -> None:
         """Wait until every declared GPU is reported: agents need a few seconds after the site is up."""
-        from lab.shell import wait_until  # noqa: PLC0415 - beside its only use
-
         declared = {node["name"] for node in self._site["nodes"] if node.get("gpus")}
 
         def ready() -> bool:
