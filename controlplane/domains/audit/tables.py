@@ -8,7 +8,7 @@ from controlplane.kit.tx import Table
 
 
 class AuditEvent(Table):
-    """One thing that happened, in the order in which it was committed to the log."""
+    """One thing that happened, numbered in the order of writing; a lower `seq` may commit after a higher one."""
 
     __tablename__ = "audit_events"
 
