@@ -146,7 +146,7 @@ def _project(folder: Path, order: Order, recipe: Recipe) -> None:
     build_project(files, order.project)
     write_index(folder / "wheels", sorted(files.glob("*.whl")))
     requirements.mkdir()
-    write_requirements(requirements, files, recipe.python, project=order.project)
+    write_requirements(requirements, files, recipe, project=order.project)
 
 
 def _seal(
@@ -178,7 +178,7 @@ def _debs_digest(order: Order, recipe: Recipe, keys: BuilderKeys) -> str:
 
 
 def _wheels_digest(order: Order, recipe: Recipe) -> str:
-    python = recipe.python.model_dump(exclude={"extras"})
+    python = recipe.python.model_dump()
     return sha256_hex(canonical_json({"lock": sha256_hex(order.locks.read_bytes()), "python": python}))
 
 

@@ -9,11 +9,16 @@ import typer
 
 from controlplane.bundle.build import Order, build_bundle
 from controlplane.bundle.verify import Verified, inspect_bundle, verify_bundle
+from controlplane.cli import bundle_lock
 from controlplane.cli.screen import Json, say, show_json
 from controlplane.kit.crypto import load_verify_key
 from controlplane.kit.errors import BadInput
 
 app = typer.Typer(no_args_is_help=True, help="The signed set of everything a site needs.")
+
+app.command()(bundle_lock.lock)
+app.command("list")(bundle_lock.list_artefacts)
+app.command()(bundle_lock.fetch)
 
 DEFAULT_CACHE = Path("~/.cache/redoubt")
 

@@ -41,6 +41,12 @@ def say(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
+def note(line: str) -> None:
+    """Print one line on standard error: what is told while a command works."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
 def show_error(error: RedoubtError) -> None:
     """Print the cause, the reasons and the next step on standard error."""
     sys.stderr.write(f"redoubt: {error.detail}\n")

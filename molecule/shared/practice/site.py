@@ -28,6 +28,8 @@ ENDPOINT = "tiny"
 MODEL = "practice-tiny"
 QUESTION = "What keeps a fortress safe?"
 READY_WITHIN_S = 90
+# Base comes by itself. No GPU driver, observability or acceptance: practice nodes have nothing for them to do.
+FEATURES = ("time", "depot", "slurm", "postgres", "control-plane", "gateway", "inference", "practice")
 GPU_STATE = "/var/lib/redoubt-practice/nvml.state"
 
 
@@ -62,7 +64,8 @@ class PracticeSite:
             pool.submit(build_library).result()
             self._run(BIN / "python", PRACTICE / "tiny_model.py", self._models)
             base = image.result()
-        self._redoubt_here("bundle", "build", "--out", self.bundle, "--base", base, "--models", self._models)
+        chosen = [word for feature in FEATURES for word in ("--feature", feature)]
+        self._redoubt_here("bundle", "build", "--out", self.bundle, "--base", base, "--models", self._models, *chosen)
 
     def boot(self) -> bool:
         """Bring the nodes up; tell whether anything had to be done."""
