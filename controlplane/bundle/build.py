@@ -1,34 +1,35 @@
 """Build a bundle: packages, wheels and models in one signed folder, and one tar to carry in."""
 
+import json
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
+from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
-from controlplane.bundle.archive import files_below, pack_bundle
+from controlplane.bundle.archive import files_below, folder_head, pack_bundle
+from controlplane.bundle.contents import LOCK, MANIFEST, is_beside
 from controlplane.bundle.keys import BuilderKeys, builder_keys
-from controlplane.bundle.manifest import (
-    MANIFEST,
-    SIGNATURE,
-    CarriedModel,
-    Manifest,
-    carry,
-    digest_stream,
-    sign_manifest,
-    to_bytes,
-)
-from controlplane.bundle.packages import REPOSITORY_SUITE, make_repository
+from controlplane.bundle.manifest import CarriedModel, Manifest, carry, digest_stream, to_bytes
+from controlplane.bundle.memory import roots_in
+from controlplane.bundle.packages import make_repository
 from controlplane.bundle.recipe import Recipe, choose_features, read_recipe
+from controlplane.bundle.signing import signed_trust, write_trust
 from controlplane.bundle.store import PartStore, alone, link_tree
+from controlplane.bundle.verify import Trust, verify_bundle
 from controlplane.bundle.weights import find_models, place_models
 from controlplane.bundle.wheels import build_project, download_wheels, write_index, write_requirements
 from controlplane.kit.canonical import canonical_json, sha256_hex
+from controlplane.kit.clock import SystemClock
 from controlplane.kit.crypto import load_signing_key
+from controlplane.kit.errors import RedoubtError
 
+VALID_DAYS = 365
 Say = Callable[[str], None]
 Result = TypeVar("Result")
 
@@ -74,7 +75,7 @@ def _build(order: Order, say: Say) -> Built:
     models = find_models(order.models, recipe.models)
     inputs = _inputs(order, recipe, keys, models)
     archive = order.out.with_name(order.out.name + ".tar")
-    standing = _standing(order.out, archive, inputs)
+    standing = _standing(order, archive, inputs)
     if standing:
         say("bundle: unchanged")
         return standing
@@ -87,18 +88,19 @@ def _build(order: Order, say: Say) -> Built:
         shutil.rmtree(order.out, ignore_errors=True)
         folder.rename(order.out)
         packed.rename(archive)
+    verify_bundle(archive, Trust(order.cache))
     return Built(order.out, archive, digest, size_bytes, fresh=True)
 
 
-def _standing(folder: Path, archive: Path, inputs: str) -> Built | None:
+def _standing(order: Order, archive: Path, inputs: str) -> Built | None:
+    """Return the bundle that stands if it is made of the same and still what was signed, as folder and as tar."""
     try:
-        raw = (folder / MANIFEST).read_bytes()
-        manifest = Manifest.model_validate_json(raw)
-    except (OSError, ValueError):
+        if json.loads((order.out / LOCK).read_bytes()).get("inputs") != inputs:
+            return None
+        found = [verify_bundle(path, Trust(order.cache)) for path in (order.out, archive)]
+    except (OSError, ValueError, RedoubtError):
         return None
-    if manifest.inputs != inputs or not archive.is_file():
-        return None
-    return Built(folder, archive, sha256_hex(raw), manifest.size_bytes, fresh=False)
+    return Built(order.out, archive, found[0].digest, found[0].manifest.size_bytes, fresh=False)
 
 
 def _inputs(order: Order, recipe: Recipe, keys: BuilderKeys, models: dict[Path, CarriedModel]) -> str:
@@ -152,17 +154,26 @@ def _project(folder: Path, order: Order, recipe: Recipe) -> None:
 def _seal(
     folder: Path, recipe: Recipe, keys: BuilderKeys, models: dict[Path, CarriedModel], inputs: str
 ) -> tuple[str, int]:
+    created_at = SystemClock().now().replace(microsecond=0)
+    lock = canonical_json({"inputs": inputs})
+    (folder / LOCK).write_bytes(lock)
     manifest = Manifest(
-        inputs=inputs,
-        suite=REPOSITORY_SUITE,
-        apt_key=keys.apt_public.read_text(),
+        version=metadata.version("redoubt"),
+        serial=1,
+        floor=1,
+        created_at=created_at,
+        expires_at=created_at + timedelta(days=VALID_DAYS),
+        suite=recipe.distribution.suite,
+        architecture=recipe.distribution.architecture,
+        lock=sha256_hex(lock),
         features=tuple(sorted(recipe.features)),
         models=tuple(sorted(models.values(), key=lambda model: model.name)),
-        files=carry(folder, files_below(folder)),
+        files=carry(folder, (p for p in files_below(folder) if not is_beside(p.relative_to(folder).as_posix()))),
     )
     raw = to_bytes(manifest)
     (folder / MANIFEST).write_bytes(raw)
-    (folder / SIGNATURE).write_text(sign_manifest(load_signing_key(keys.signing), raw) + "\n")
+    trust, _ = signed_trust(folder_head(folder), load_signing_key(keys.signing), roots_in(keys.roots))
+    write_trust(folder, trust)
     return sha256_hex(raw), manifest.size_bytes
 
 

@@ -1,16 +1,24 @@
-"""The keys of the one who builds bundles: Ed25519 for the manifest, OpenPGP for the package repository."""
+"""The keys of the one who builds bundles: Ed25519 for the manifest, OpenPGP for the package repository.
+
+Without a root of their own they get one that needs this one signature; `roots` holds the chain of those in use.
+"""
 
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from controlplane.bundle.command import run
+from controlplane.bundle.roots import add_root_signature, new_root, trust_key
 from controlplane.bundle.store import alone
+from controlplane.bundle.trust import root_bytes
+from controlplane.kit.clock import SystemClock
 from controlplane.kit.crypto import load_signing_key, new_signing_key_pem, public_pem
 
+ROOT_DAYS = 5 * 365
 APT_IDENTITY = "Redoubt bundle <bundle@redoubt.invalid>"
 
 
@@ -22,11 +30,14 @@ class BuilderKeys:
     public: Path
     apt_secret: Path
     apt_public: Path
+    roots: Path
 
 
 def builder_keys(folder: Path) -> BuilderKeys:
     """Return the keys of a folder, making those that are not there yet."""
-    keys = BuilderKeys(folder / "bundle.key", folder / "bundle.pub", folder / "apt.key", folder / "apt.pub")
+    keys = BuilderKeys(
+        folder / "bundle.key", folder / "bundle.pub", folder / "apt.key", folder / "apt.pub", folder / "trust"
+    )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with alone(folder / ".lock"):
         _make_missing(keys)
@@ -40,6 +51,17 @@ def _make_missing(keys: BuilderKeys) -> None:
         keys.public.write_bytes(public_pem(load_signing_key(keys.signing)))
     if not keys.apt_public.exists():
         _make_apt_key(keys)
+    if not any(keys.roots.glob("root.*.json")):
+        _make_root(keys)
+
+
+def _make_root(keys: BuilderKeys) -> None:
+    signing = load_signing_key(keys.signing)
+    until = SystemClock().now() + timedelta(days=ROOT_DAYS)
+    mine = trust_key("builder", signing.public_key())
+    root = add_root_signature(new_root([mine], 1, [keys.apt_public.read_text()], expires_at=until), signing, None)
+    keys.roots.mkdir(exist_ok=True)
+    (keys.roots / "root.1.json").write_bytes(root_bytes(root))
 
 
 def clearsign(keys: BuilderKeys, source: Path, target: Path) -> None:

@@ -1,21 +1,16 @@
-"""The manifest of a bundle: every file with its digest, and one signature over all of it."""
+"""The manifest of a bundle: what it is, and every file with its digest. Signatures stand beside it."""
 
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from pathlib import Path
+from typing import BinaryIO, Literal
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from pydantic import Field, ValidationError
+from pydantic import AwareDatetime, Field
 
 from controlplane.contracts.strict import Strict
-from controlplane.kit.canonical import canonical_json, sha256_hex
-from controlplane.kit.crypto import is_signed_by, sign
-from controlplane.kit.errors import Refused
+from controlplane.kit.canonical import canonical_json
 
-MANIFEST = "bundle.json"
-SIGNATURE = "bundle.json.sig"
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -43,12 +38,21 @@ class CarriedModel(Strict):
 
 
 class Manifest(Strict):
-    """`inputs` is the digest of everything the bundle was made from; `apt_key` is the armoured repository key."""
+    """What a bundle is and holds. Nothing in it depends on who signs: its SHA-256 is the digest of the bundle.
 
-    format: int = 1
-    inputs: str = Sha256
+    `lock` is the SHA-256 of lock.json, `floor` the lowest serial that may still be installed after this one.
+    """
+
+    format: Literal[2] = 2
+    product: str = "redoubt"
+    version: str
+    serial: int = Field(ge=1)
+    floor: int = Field(ge=1)
+    created_at: AwareDatetime
+    expires_at: AwareDatetime
     suite: str
-    apt_key: str
+    architecture: str
+    lock: str = Sha256
     features: tuple[str, ...]
     models: tuple[CarriedModel, ...]
     files: tuple[CarriedFile, ...]
@@ -61,34 +65,6 @@ class Manifest(Strict):
 def to_bytes(manifest: Manifest) -> bytes:
     """Return the one byte form of a manifest; its SHA-256 is the digest of the bundle."""
     return canonical_json(manifest.model_dump(mode="json"))
-
-
-def sign_manifest(key: Ed25519PrivateKey, raw: bytes) -> str:
-    """Return the Ed25519 signature over the bundle's digest."""
-    return sign(key, sha256_hex(raw).encode())
-
-
-def trusted_manifest(raw: bytes, signature: str, key: Ed25519PublicKey) -> Manifest:
-    """Return the manifest of these bytes; raises Refused when the signature or the shape is wrong."""
-    if not is_signed_by(key, sha256_hex(raw).encode(), signature.strip()):
-        raise Refused(
-            f"{MANIFEST} is not signed by the expected key",
-            remedy="carry the bundle in again, or name the key it was signed with: --key FILE",
-            code="bundle_not_signed",
-        )
-    try:
-        manifest = Manifest.model_validate_json(raw)
-    except ValidationError as error:
-        raise Refused(f"{MANIFEST} has an unknown shape: {error.errors()[0]['msg']}", remedy="build it again") from None
-    if not all(is_inside(file.path) for file in manifest.files):
-        raise Refused(f"{MANIFEST} names a path outside the bundle", remedy="build it again", code="bundle_path")
-    return manifest
-
-
-def is_inside(path: str) -> bool:
-    """Tell whether a path of a bundle stays below it."""
-    pure = PurePosixPath(path)
-    return not pure.is_absolute() and ".." not in pure.parts and str(pure) == path
 
 
 def carry(root: Path, paths: Iterable[Path]) -> tuple[CarriedFile, ...]:

@@ -1,122 +1,160 @@
 """Verify a bundle, as a folder or as the tar that is carried in: every byte, before anything trusts it."""
 
-import tarfile
+import os
+import pwd
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from controlplane.bundle.archive import Head, folder_head, tar_head
+from controlplane.bundle.armour import one_block
+from controlplane.bundle.check import folder_faults, require_whole, tar_faults
+from controlplane.bundle.journal import Event
+from controlplane.bundle.manifest import Manifest
+from controlplane.bundle.memory import Memory, roots_in
+from controlplane.bundle.roots import is_good_signature
+from controlplane.bundle.terms import Judged, Platform, Terms, judge
+from controlplane.bundle.trust import SignedRoot, read_root, root_bytes
+from controlplane.kit.clock import Clock, SystemClock
+from controlplane.kit.errors import BadInput
 
-from controlplane.bundle.manifest import MANIFEST, SIGNATURE, CarriedFile, Manifest, digest_stream, trusted_manifest
-from controlplane.kit.canonical import sha256_hex
-from controlplane.kit.errors import BadInput, Refused
+PLATFORM = Platform("trixie", "amd64")  # what the roles install on
 
-Seen = tuple[str, tuple[str, int]]
+
+@dataclass(frozen=True)
+class Trust:
+    """What a workstation trusts: `root` is a file, by default the builder's own in `cache`, which also remembers.
+
+    `accept` is a reason to take a bundle that is expired or below the floor; `platform` is what the nodes run.
+    """
+
+    cache: Path
+    root: Path | None = None
+    accept: str = ""
+    platform: Platform | None = None
+    clock: Clock = field(default_factory=SystemClock)
 
 
 @dataclass(frozen=True)
 class Verified:
-    """A bundle whose every byte is the one that was signed."""
+    """A bundle that may be trusted; after `verify_bundle` its every byte is the one that was signed."""
 
     manifest: Manifest
     digest: str
+    root: SignedRoot
+    signers: tuple[str, ...]
+    lifted: tuple[str, ...]
+
+    @property
+    def apt_key(self) -> str:
+        """The OpenPGP keys that may sign the package repository, as one armoured block."""
+        return one_block(self.root.root.apt_keys)
+
+    @property
+    def root_text(self) -> str:
+        return root_bytes(self.root).decode()
 
 
-def inspect_bundle(path: Path, key: Ed25519PublicKey) -> Verified:
-    """Check the signature alone and return the manifest; raises BadInput or Refused."""
-    with _opened(path) as source:
-        raw, signature = source.head()
-    return Verified(trusted_manifest(raw, signature, key), sha256_hex(raw))
+def inspect_bundle(path: Path, trust: Trust) -> Verified:
+    """Check signatures, expiry and floor alone and return the manifest; raises BadInput or Refused."""
+    memory, given = _memory(trust)
+    with _opened(path) as (head, _):
+        return _verified(head, _judged(head, trust, memory, given))
 
 
-def verify_bundle(path: Path, key: Ed25519PublicKey) -> Verified:
-    """Check signature and every file; raises Refused that names each file that differs."""
-    with _opened(path) as source:
-        raw, signature = source.head()
-        manifest = trusted_manifest(raw, signature, key)
-        seen = dict(source.digests())
-    faults = tuple(_faults(manifest.files, seen))
-    if faults:
-        raise Refused(
-            f"{path.name}: {faults[0]}" + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""),
-            remedy=f"carry the bundle in again, or build it anew; then repeat: redoubt bundle verify {path}",
-            code="bundle_altered",
-            reasons=faults,
+def verify_bundle(path: Path, trust: Trust) -> Verified:
+    """Check signatures, expiry, floor and every file; raises Refused that names each file that differs."""
+    memory, given = _memory(trust)
+    with _opened(path) as (head, tar):
+        judged = _judged(head, trust, memory, given)
+        if tar is None:
+            faults = folder_faults(path, judged.contents, head)
+        else:
+            faults = tar_faults(tar, judged.contents, head, judged.contents.files)
+        require_whole(faults, path.name, f"redoubt bundle verify {path}")
+        verified = _verified(head, judged)
+    _remember(path, judged, trust, memory)
+    return verified
+
+
+def overrides_of(digest: str, trust: Trust) -> tuple[str, ...]:
+    """Return the reasons on record for which this bundle was taken although it was expired or below the floor."""
+    memory, _ = _memory(trust)
+    found = [entry for entry in memory.journal.entries() if entry["digest"] == digest and entry["reason"]]
+    return tuple(f"{entry['at']} {entry['who']}: {entry['reason']}" for entry in found)
+
+
+def read_root_file(path: Path) -> SignedRoot:
+    """Read a trust root; raises BadInput when there is none at that path."""
+    try:
+        return read_root(path.read_bytes(), str(path))
+    except (FileNotFoundError, IsADirectoryError):
+        raise BadInput(f"{path} does not exist", remedy="name the trust root of the signers: --root FILE") from None
+
+
+def _memory(trust: Trust) -> tuple[Memory, SignedRoot]:
+    """Return what this workstation remembers of the chain that the given root belongs to."""
+    given = read_root_file(trust.root) if trust.root else _own_root(trust.cache)
+    base = trust.cache / "trust"
+    for folder in sorted(base.iterdir()) if base.is_dir() else []:
+        if any(known.digest == given.digest for known in roots_in(folder)):
+            return Memory(folder, folder / "journal.log"), given
+    folder = base / given.digest[:16]
+    return Memory(folder, folder / "journal.log"), given
+
+
+def _own_root(cache: Path) -> SignedRoot:
+    roots = roots_in(cache / "keys" / "trust")
+    if not roots:
+        raise BadInput(
+            f"no trust root lies in {cache / 'keys' / 'trust'}",
+            remedy="name the trust root of those who sign the bundle: --root FILE",
         )
-    return Verified(manifest, sha256_hex(raw))
+    return roots[-1]
 
 
-def _faults(expected: tuple[CarriedFile, ...], seen: dict[str, tuple[str, int]]) -> Iterator[str]:
-    for file in expected:
-        found = seen.get(file.path)
-        if found is None:
-            yield f"{file.path} is missing"
-        elif found[1] != file.size_bytes:
-            yield f"{file.path} has {found[1]} bytes instead of {file.size_bytes}"
-        elif found[0] != file.sha256:
-            yield f"{file.path} is altered: its SHA-256 is {found[0][:16]}…, signed was {file.sha256[:16]}…"
-    for path in sorted(set(seen) - {file.path for file in expected}):
-        yield f"{path} is in the bundle and not in its manifest"
+def _judged(head: Head, trust: Trust, memory: Memory, given: SignedRoot) -> Judged:
+    pinned = memory.pinned(given)
+    terms = Terms(pinned, memory.journal.floor(), trust.clock.now(), trust.platform, trust.accept)
+    return judge(head, terms, is_good_signature)
+
+
+def _verified(head: Head, judged: Judged) -> Verified:
+    manifest = Manifest.model_validate_json(head.manifest)
+    return Verified(manifest, judged.contents.digest, judged.root, judged.signers, judged.lifted)
+
+
+def _remember(path: Path, judged: Judged, trust: Trust, memory: Memory) -> None:
+    """Keep root and floor; a bundle that is known already and overrides nothing leaves no second line."""
+    memory.keep(judged.root)
+    contents = judged.contents
+    known = any(entry["digest"] == contents.digest for entry in memory.journal.entries())
+    if known and not judged.lifted:
+        return
+    event = Event(
+        result="accepted",
+        source=path.name,
+        who=pwd.getpwuid(os.getuid()).pw_name,
+        digest=contents.digest,
+        serial=contents.serial,
+        floor=contents.floor,
+        root=judged.root.root.version,
+        signers=judged.signers,
+        reason=f"{trust.accept} ({'; '.join(judged.lifted)})" if judged.lifted else "",
+    )
+    memory.journal.append(event, trust.clock.now())
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator["_Folder | _Archive"]:
+def _opened(path: Path) -> Iterator[tuple[Head, int | None]]:
     if path.is_dir():
-        yield _Folder(path)
+        yield folder_head(path), None
     elif path.is_file():
+        tar = os.open(path, os.O_RDONLY)
         try:
-            with tarfile.open(path, "r:") as tar:
-                yield _Archive(tar)
-        except tarfile.TarError as error:
-            raise Refused(f"{path.name} is not a whole tar: {error}", remedy="carry the bundle in again") from None
+            yield tar_head(tar, path.name), tar
+        finally:
+            os.close(tar)
     else:
         raise BadInput(f"{path} does not exist", remedy="build it: redoubt bundle build --out FOLDER")
-
-
-class _Folder:
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def head(self) -> tuple[bytes, str]:
-        try:
-            return (self._root / MANIFEST).read_bytes(), (self._root / SIGNATURE).read_text()
-        except FileNotFoundError as error:
-            name = Path(str(error.filename)).name
-            raise BadInput(f"{self._root} has no {name}", remedy="name the folder of a bundle") from None
-
-    def digests(self) -> Iterator[Seen]:
-        own = {self._root / MANIFEST, self._root / SIGNATURE}
-        files = [path for path in self._root.rglob("*") if not path.is_dir() and path not in own]
-        with ThreadPoolExecutor() as pool:
-            yield from pool.map(self._digest, files)
-
-    def _digest(self, path: Path) -> Seen:
-        name = path.relative_to(self._root).as_posix()
-        if path.is_symlink():
-            return name, ("a symbolic link", -1)
-        with path.open("rb") as stream:
-            return name, digest_stream(stream)
-
-
-class _Archive:
-    def __init__(self, tar: tarfile.TarFile) -> None:
-        self._tar = tar
-
-    def head(self) -> tuple[bytes, str]:
-        first, second = self._tar.next(), self._tar.next()
-        if first is None or second is None or (first.name, second.name) != (MANIFEST, SIGNATURE):
-            raise BadInput(f"the tar does not start with {MANIFEST}", remedy="name the .tar that the build made")
-        return self._stream(first).read(), self._stream(second).read().decode(errors="replace")
-
-    def digests(self) -> Iterator[Seen]:
-        while member := self._tar.next():
-            yield member.name, digest_stream(self._stream(member)) if member.isreg() else ("not a plain file", -1)
-
-    def _stream(self, member: tarfile.TarInfo) -> BinaryIO:
-        stream = self._tar.extractfile(member)
-        if stream is None:
-            raise Refused(f"{member.name} is not a plain file", remedy="carry the bundle in again")
-        return stream  # type: ignore[return-value]  # typeshed says IO[bytes], which BinaryIO is

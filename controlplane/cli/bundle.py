@@ -8,23 +8,21 @@ from typing import Annotated
 import typer
 
 from controlplane.bundle.build import Order, build_bundle
-from controlplane.bundle.verify import Verified, inspect_bundle, verify_bundle
-from controlplane.cli import bundle_lock
+from controlplane.bundle.trust import timestamp
+from controlplane.bundle.verify import Verified, inspect_bundle, overrides_of, verify_bundle
+from controlplane.cli import bundle_lock, bundle_trust
+from controlplane.cli.bundle_trust import DEFAULT_CACHE, Accept, Cache, RootFile, trust_of
 from controlplane.cli.screen import Json, say, show_json
-from controlplane.kit.crypto import load_verify_key
-from controlplane.kit.errors import BadInput
 
 app = typer.Typer(no_args_is_help=True, help="The signed set of everything a site needs.")
 
 app.command()(bundle_lock.lock)
 app.command("list")(bundle_lock.list_artefacts)
 app.command()(bundle_lock.fetch)
-
-DEFAULT_CACHE = Path("~/.cache/redoubt")
+app.add_typer(bundle_trust.trust, name="trust")
+app.command()(bundle_trust.sign)
 
 Where = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder of a bundle, or its .tar.")]
-Key = Annotated[Path | None, typer.Option("--key", help="Public key; default: the builder's own.")]
-Cache = Annotated[Path, typer.Option("--cache", envvar="REDOUBT_CACHE", help="Cache; holds the builder's keys.")]
 
 
 @app.command()
@@ -63,18 +61,23 @@ def build(
 
 
 @app.command()
-def verify(bundle: Where, key: Key = None, cache: Cache = DEFAULT_CACHE, as_json: Json = False) -> None:
-    """Check the signature and every byte; a file that differs is named."""
+def verify(
+    bundle: Where, root: RootFile = None, accept: Accept = "", cache: Cache = DEFAULT_CACHE, as_json: Json = False
+) -> None:
+    """Check signatures, expiry, floor and every byte; a file that differs is named."""
     started = time.monotonic()
-    _show(verify_bundle(bundle, load_verify_key(_key(key, cache))), started, as_json=as_json, word="verified")
+    _show(verify_bundle(bundle, trust_of(root, cache, accept)), started, as_json=as_json, word="verified")
 
 
 @app.command()
-def inspect(bundle: Where, key: Key = None, cache: Cache = DEFAULT_CACHE, as_json: Json = False) -> None:
-    """Check the signature and say what the bundle holds, without reading its files."""
-    started = time.monotonic()
-    found = inspect_bundle(bundle, load_verify_key(_key(key, cache)))
-    _show(found, started, as_json=as_json, word="signed, files not read")
+def inspect(
+    bundle: Where, root: RootFile = None, accept: Accept = "", cache: Cache = DEFAULT_CACHE, as_json: Json = False
+) -> None:
+    """Check signatures, expiry and floor, and say what the bundle holds, without reading its files."""
+    started, trust = time.monotonic(), trust_of(root, cache, accept)
+    found = inspect_bundle(bundle, trust)
+    overrides = overrides_of(found.digest, trust)
+    _show(found, started, as_json=as_json, word="signed, files not read", overrides=overrides)
     if not as_json:
         for model in found.manifest.models:
             say(f"  model {model.name}: {model.size_bytes} bytes, {model.licence}")
@@ -82,22 +85,22 @@ def inspect(bundle: Where, key: Key = None, cache: Cache = DEFAULT_CACHE, as_jso
             say(f"  {file.sha256[:16]} {file.size_bytes:>12} {file.path}")
 
 
-def _show(found: Verified, started: float, *, as_json: bool, word: str) -> None:
+def _show(found: Verified, started: float, *, as_json: bool, word: str, overrides: tuple[str, ...] = ()) -> None:
     manifest = found.manifest
     if as_json:
         seconds = round(time.monotonic() - started, 2)
         facts = {"digest": found.digest, "files": len(manifest.files), "size_bytes": manifest.size_bytes}
         models = [model.model_dump() for model in manifest.models]
-        show_json({**facts, "features": manifest.features, "models": models, "seconds": seconds})
-    else:
-        say(f"{word}: {len(manifest.files)} files, {manifest.size_bytes / 1e6:.0f} MB, digest {found.digest}")
-
-
-def _key(key: Path | None, cache: Path) -> Path:
-    path = key or cache.expanduser() / "keys" / "bundle.pub"
-    if not path.is_file():
-        raise BadInput(f"{path} does not exist", remedy="name the key that signed the bundle: --key FILE")
-    return path
+        trust = {"root": found.root.root.version, "signers": found.signers, "overrides": overrides}
+        age = {"serial": manifest.serial, "floor": manifest.floor, "expires_at": timestamp(manifest.expires_at)}
+        show_json({**facts, **age, **trust, "features": manifest.features, "models": models, "seconds": seconds})
+        return
+    say(f"{word}: {len(manifest.files)} files, {manifest.size_bytes / 1e6:.0f} MB, digest {found.digest}")
+    say(f"  serial {manifest.serial}, floor {manifest.floor}, expires {timestamp(manifest.expires_at)}")
+    need = found.root.root.threshold
+    say(f"  signed by {', '.join(found.signers)}: {need} needed by trust root {found.root.root.version}")
+    for line in (*found.lifted, *overrides):
+        say(f"  taken all the same: {line}")
 
 
 def _progress(line: str) -> None:

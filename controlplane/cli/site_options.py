@@ -1,21 +1,20 @@
 """What the verbs of `redoubt site` are asked with: the spec, the bundle, and how the nodes are reached."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from controlplane.bundle.verify import PLATFORM, Trust
+from controlplane.cli.bundle_trust import trust_of
 from controlplane.kit.errors import BadInput
 from controlplane.sitespec.spec import Site
 from controlplane.sitespec.text import parse_site
 
-DEFAULT_CACHE = Path("~/.cache/redoubt")
-
 SpecFile = Annotated[Path, typer.Argument(metavar="SITE.YML", help="The site spec.")]
 Rendered = Annotated[Path | None, typer.Option("--rendered", help="Rendered inventory; default: beside the spec.")]
 Bundle = Annotated[Path, typer.Option("--bundle", help="The bundle: the folder that was built, or its .tar.")]
-Key = Annotated[Path | None, typer.Option("--key", help="Public key the bundle must be signed with.")]
-Cache = Annotated[Path, typer.Option("--cache", envvar="REDOUBT_CACHE", help="Cache; holds the builder's keys.")]
 SshConfig = Annotated[Path | None, typer.Option("--ssh-config", help="ssh_config that reaches the nodes.")]
 Netns = Annotated[str | None, typer.Option("--netns", help="Network namespace that the nodes live in.")]
 Assets = Annotated[Path | None, typer.Option("--practice-assets", help="Folder with the simulated GPU library.")]
@@ -31,12 +30,9 @@ def read_site(spec: Path) -> tuple[Site, str]:
     return parse_site(text, name=str(spec)), text
 
 
-def key_file(key: Path | None, cache: Path) -> Path:
-    """Return the public key that bundles must be signed with; raises BadInput when there is none."""
-    path = key or cache.expanduser() / "keys" / "bundle.pub"
-    if not path.is_file():
-        raise BadInput(f"{path} does not exist", remedy="name the key that signed the bundle: --key FILE")
-    return path
+def site_trust(root: Path | None, cache: Path, accept: str) -> Trust:
+    """Return what is trusted when nodes are touched: the bundle must be for what they run, too."""
+    return replace(trust_of(root, cache, accept), platform=PLATFORM)
 
 
 def rendered_folder(spec: Path, rendered: Path | None) -> Path:

@@ -8,24 +8,21 @@ from pathlib import Path
 import yaml
 
 from controlplane.bundle.verify import Verified, inspect_bundle, verify_bundle
+from controlplane.cli.bundle_trust import DEFAULT_CACHE, Accept, Cache, RootFile
 from controlplane.cli.playbook import Reach, RunRecord, failed_run, run_playbooks
 from controlplane.cli.screen import Json, say, show_json
 from controlplane.cli.site_options import (
-    DEFAULT_CACHE,
     Assets,
     Bundle,
-    Cache,
-    Key,
     Netns,
     Rendered,
     SpecFile,
     SshConfig,
     Stages,
-    key_file,
     read_site,
     rendered_folder,
+    site_trust,
 )
-from controlplane.kit.crypto import load_verify_key
 from controlplane.kit.errors import BadInput, Refused
 from controlplane.sitespec.spec import Site
 
@@ -34,7 +31,8 @@ def plan(
     spec: SpecFile,
     bundle: Bundle,
     rendered: Rendered = None,
-    key: Key = None,
+    root: RootFile = None,
+    accept: Accept = "",
     cache: Cache = DEFAULT_CACHE,
     ssh_config: SshConfig = None,
     netns: Netns = None,
@@ -44,7 +42,7 @@ def plan(
 ) -> None:
     """Show what apply would change; nothing is changed."""
     site, _ = read_site(spec)
-    verify = inspect_bundle(_archive(bundle), load_verify_key(key_file(key, cache)))
+    verify = inspect_bundle(_archive(bundle), site_trust(root, cache, accept))
     inputs = _inputs(site, spec, bundle, practice_assets)
     record = _run(site, spec, rendered, verify, inputs, Reach(ssh_config, netns), stage, check=True)
     _show(site, record, as_json=as_json, verb="would change")
@@ -54,7 +52,8 @@ def apply(
     spec: SpecFile,
     bundle: Bundle,
     rendered: Rendered = None,
-    key: Key = None,
+    root: RootFile = None,
+    accept: Accept = "",
     cache: Cache = DEFAULT_CACHE,
     ssh_config: SshConfig = None,
     netns: Netns = None,
@@ -64,7 +63,7 @@ def apply(
 ) -> None:
     """Make the nodes what the spec says; a second time changes nothing."""
     site, _ = read_site(spec)
-    verified = verify_bundle(_archive(bundle), load_verify_key(key_file(key, cache)))
+    verified = verify_bundle(_archive(bundle), site_trust(root, cache, accept))
     inputs = _inputs(site, spec, bundle, practice_assets)
     record = _run(site, spec, rendered, verified, inputs, Reach(ssh_config, netns), stage, check=False)
     _show(site, record, as_json=as_json, verb="changed")

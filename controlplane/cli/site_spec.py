@@ -3,19 +3,16 @@
 from pathlib import Path
 
 from controlplane.bundle.verify import inspect_bundle
+from controlplane.cli.bundle_trust import DEFAULT_CACHE, Accept, Cache, RootFile
 from controlplane.cli.screen import Json, say, show_json
 from controlplane.cli.site_options import (
-    DEFAULT_CACHE,
     Bundle,
-    Cache,
-    Key,
     Rendered,
     SpecFile,
-    key_file,
     read_site,
     rendered_folder,
+    site_trust,
 )
-from controlplane.kit.crypto import load_verify_key
 from controlplane.sitespec.render import BundleFacts, render
 from controlplane.sitespec.spec import json_schema
 
@@ -39,15 +36,16 @@ def render_inventory(
     spec: SpecFile,
     bundle: Bundle,
     rendered: Rendered = None,
-    key: Key = None,
+    root: RootFile = None,
+    accept: Accept = "",
     cache: Cache = DEFAULT_CACHE,
     as_json: Json = False,
 ) -> None:
     """Write the inventory of a site; what it held before is gone."""
     site, source = read_site(spec)
-    carried = inspect_bundle(bundle, load_verify_key(key_file(key, cache)))
+    carried = inspect_bundle(bundle, site_trust(root, cache, accept))
     models = tuple(model.model_dump() for model in carried.manifest.models)
-    files = render(site, BundleFacts(carried.digest, carried.manifest.apt_key, models), source=source)
+    files = render(site, BundleFacts(carried.digest, carried.apt_key, models, carried.root_text), source=source)
     folder = rendered_folder(spec, rendered)
     changed = _write(folder, files)
     if as_json:

@@ -22,11 +22,12 @@ SERVE_UID = 2001
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """What the inventory takes from a bundle. `models` are manifests as the bundle carries them."""
+    """What the inventory takes from a bundle: `models` are manifests as it carries them, `root` who may sign."""
 
     digest: str
     apt_key: str
     models: tuple[Inputs, ...]
+    root: str
 
 
 def render(site: Site, bundle: BundleFacts, *, source: str) -> dict[str, str]:
@@ -89,7 +90,7 @@ def _parts(site: Site, node: Node, bundle: BundleFacts, models: tuple[Inputs, ..
     if "practice" in roles:
         yield {"practice_gpus": _gpus(node)}
     if "depot" in roles:
-        yield {"depot_bundle_digest": bundle.digest, "depot_listen_address": str(node.address)}
+        yield _depot(node, bundle)
     if "postgres" in roles:
         yield _postgres(site, node)
     if "slurm" in roles:
@@ -201,6 +202,15 @@ def _postgres(site: Site, node: Node) -> Inputs:
     return {
         "postgres_listen_address": str(node.address),
         "postgres_client_addresses": [_address(site, site.services.control_plane)],
+    }
+
+
+def _depot(node: Node, bundle: BundleFacts) -> Inputs:
+    return {
+        "depot_bundle_digest": bundle.digest,
+        "depot_trust_root": bundle.root,
+        "depot_apt_key": bundle.apt_key,
+        "depot_listen_address": str(node.address),
     }
 
 

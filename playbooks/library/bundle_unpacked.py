@@ -32,7 +32,8 @@ options:
 author: Redoubt
 """
 
-MANIFEST, SIGNATURE = "bundle.json", "bundle.json.sig"
+MANIFEST = "bundle.json"
+BESIDE = ("trust/", "apt/dists/redoubt/InRelease")
 
 
 class Altered(Exception):
@@ -45,6 +46,9 @@ def unpack(archive: Path, digest: str, target: Path) -> None:
         expected = manifest_of(tar, digest, target)
         while member := tar.next():
             wanted = expected.pop(member.name, None)
+            if member.name.startswith(BESIDE) and ".." not in Path(member.name).parts and member.isreg():
+                write(tar, member, target / member.name)
+                continue
             if wanted is None or not member.isreg():
                 raise Altered(f"{member.name} is in the bundle and not in its manifest")
             if write(tar, member, target / member.name) != wanted:
@@ -55,12 +59,11 @@ def unpack(archive: Path, digest: str, target: Path) -> None:
 
 def manifest_of(tar: tarfile.TarFile, digest: str, target: Path) -> dict[str, str]:
     """Read the head of the archive; return digests by path."""
-    for name in (MANIFEST, SIGNATURE):
-        member = tar.next()
-        if member is None or member.name != name or not member.isreg():
-            raise Altered(f"the archive does not start with {MANIFEST}")
-        if write(tar, member, target / name) != digest and name == MANIFEST:
-            raise Altered(f"{MANIFEST} is not the one that the inventory was rendered with")
+    member = tar.next()
+    if member is None or member.name != MANIFEST or not member.isreg():
+        raise Altered(f"the archive does not start with {MANIFEST}")
+    if write(tar, member, target / MANIFEST) != digest:
+        raise Altered(f"{MANIFEST} is not the one that the inventory was rendered with")
     files = json.loads((target / MANIFEST).read_bytes())["files"]
     return {file["path"]: file["sha256"] for file in files if ".." not in Path(file["path"]).parts}
 

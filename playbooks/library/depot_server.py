@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
@@ -12,11 +11,15 @@ DOCUMENTATION = r"""
 module: depot_server
 short_description: Packages from the unpacked bundle, without any other source
 description:
-  - Reads the signed repository below a folder, with the key of its manifest, and nothing else.
+  - Reads the signed repository below a folder, with the given key, and nothing else.
 options:
   repository:
-    description: Folder of the repository; the manifest lies one level above.
+    description: Folder of the repository.
     type: path
+    required: true
+  key:
+    description: Armoured OpenPGP keys that may sign it.
+    type: str
     required: true
   names:
     description: Packages.
@@ -30,17 +33,18 @@ options:
 author: Redoubt
 """
 
+SUITE = "redoubt"
 
-def install(module: AnsibleModule, repository: Path, names: list[str]) -> None:
+
+def install(module: AnsibleModule, repository: Path, armoured: str, names: list[str]) -> None:
     """Install from the repository with an apt configuration of its own."""
-    manifest = json.loads((repository.resolve().parent / "bundle.json").read_bytes())
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         folder.chmod(0o755)  # apt drops to the user _apt for reading
         (folder / "lists/partial").mkdir(parents=True)
         key, source = folder / "key.asc", folder / "depot.list"
-        key.write_text(manifest["apt_key"], encoding="utf-8")
-        source.write_text(f"deb [signed-by={key}] copy:{repository} {manifest['suite']} main\n", encoding="utf-8")
+        key.write_text(armoured, encoding="utf-8")
+        source.write_text(f"deb [signed-by={key}] copy:{repository} {SUITE} main\n", encoding="utf-8")
         options = [
             f"Dir::Etc::SourceList={source}",
             "Dir::Etc::SourceParts=/dev/null",
@@ -57,6 +61,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "repository": {"type": "path", "required": True},
+            "key": {"type": "str", "required": True, "no_log": False},
             "names": {"type": "list", "elements": "str", "required": True},
             "creates": {"type": "path", "required": True},
         },
@@ -65,7 +70,7 @@ def main() -> None:
     if Path(module.params["creates"]).exists():
         module.exit_json(changed=False)
     if not module.check_mode:
-        install(module, Path(module.params["repository"]), module.params["names"])
+        install(module, Path(module.params["repository"]), module.params["key"], module.params["names"])
     module.exit_json(changed=True)
 
 

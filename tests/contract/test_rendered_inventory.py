@@ -75,7 +75,7 @@ def options(role: str) -> dict[str, Any]:
 
 def inputs_of(site, node) -> dict[str, Any]:
     models = tuple({**MODEL, "name": name} for name in site.models)
-    return host_inputs(site, node, BundleFacts("d" * 64, "key", models), models)
+    return host_inputs(site, node, BundleFacts("d" * 64, "key", models, "{}"), models)
 
 
 def faults(name: str, value: Any, option: dict[str, Any]) -> list[str]:

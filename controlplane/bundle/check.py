@@ -1,0 +1,189 @@
+"""Hold every byte of a bundle, as a folder or as a tar, against its manifest. Standard library and kit alone."""
+
+import hashlib
+import os
+import stat
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from controlplane.bundle.archive import DELTA, Head, Placed, end_of, frame, place
+from controlplane.bundle.armour import require_same_text
+from controlplane.bundle.contents import IN_RELEASE, RELEASE, TRUST, Carried, Contents, is_beside, is_inside
+from controlplane.kit.errors import Refused
+
+SLICE = 1 << 20
+Fault = str
+_KINDS = {
+    stat.S_IFREG: "",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFIFO: "a pipe",
+}
+
+
+class _Seen(NamedTuple):
+    kind: str
+    size_bytes: int
+
+
+def digest_range(source: int, at: int, size_bytes: int) -> str:
+    """Return the SHA-256 of a part of an open file; shorter than asked gives another digest."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(min(SLICE, size_bytes) or 1))
+    while size_bytes > 0:
+        count = os.preadv(source, [buffer[: min(SLICE, size_bytes)]], at)
+        if count == 0:
+            return "shorter"
+        digest.update(buffer[:count])
+        at, size_bytes = at + count, size_bytes - count
+    return digest.hexdigest()
+
+
+def digest_file(path: Path, size_bytes: int) -> str:
+    """Return the SHA-256 of a file that is expected to have this size; never follows a link."""
+    source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        return digest_range(source, 0, size_bytes)
+    finally:
+        os.close(source)
+
+
+def require_whole(faults: Iterable[Fault], name: str, again: str) -> None:
+    """Raises Refused that names every fault, if there is one."""
+    found = tuple(faults)
+    if found:
+        raise Refused(
+            f"{name}: {found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""),
+            remedy=f"carry the bundle in again, or build it anew; then repeat: {again}",
+            code="bundle_altered",
+            reasons=found,
+        )
+
+
+def folder_faults(root: Path, contents: Contents, head: Head) -> list[Fault]:
+    """Return what differs between a folder and its manifest."""
+    seen = {path: found for path, found in _walk(root, "") if found.kind or not is_beside(path)}
+    faults = []
+    present = []
+    for file in contents.files:
+        found = seen.pop(file.path, None)
+        if found is None:
+            faults.append(f"{file.path} is missing")
+        elif found.kind:
+            faults.append(f"{file.path} is {found.kind} and no file")
+        elif found.size_bytes != file.size_bytes:
+            faults.append(f"{file.path} has {found.size_bytes} bytes instead of {file.size_bytes}")
+        else:
+            present.append(file)
+    faults += [f"{path} is in the bundle and not in its manifest" for path in sorted(seen)]
+    faults += _digest_faults(present, lambda file: digest_file(root / file.path, file.size_bytes))
+    return faults or _release_faults(contents, head, lambda file: (root / file.path).read_bytes())
+
+
+def tar_faults(tar: int, contents: Contents, head: Head, files: Iterable[Carried]) -> list[Fault]:
+    """Return what differs between a tar and the files that it should carry, byte for byte."""
+    body = place(files, head.body_at)
+    if framing := list(_framing_faults(tar, body, head)):
+        return _diagnosed(tar, body) or framing
+    at = {placed.file.path: placed.data_at for placed in body}
+    carried = [placed.file for placed in body]
+    faults = _digest_faults(carried, lambda file: digest_range(tar, at[file.path], file.size_bytes))
+    if RELEASE not in at:
+        return faults
+    return faults or _release_faults(contents, head, lambda file: os.pread(tar, file.size_bytes, at[file.path]))
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, _Seen]]:
+    for entry in os.scandir(folder):
+        path = f"{prefix}{entry.name}"
+        info = entry.stat(follow_symlinks=False)
+        if stat.S_ISDIR(info.st_mode):
+            yield from _walk(folder / entry.name, f"{path}/")
+        else:
+            yield path, _Seen(_KINDS.get(stat.S_IFMT(info.st_mode), "of an unknown kind"), info.st_size)
+
+
+def _digest_faults(files: list[Carried], digest: Callable[[Carried], str]) -> list[Fault]:
+    # The largest first, so that no core is left alone with one at the end.
+    ordered = sorted(files, key=lambda file: -file.size_bytes)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = dict(zip((file.path for file in ordered), pool.map(digest, ordered), strict=True))
+    return [altered(file, found[file.path]) for file in files if found[file.path] != file.sha256]
+
+
+def altered(file: Carried, found: str) -> Fault:
+    """Say that a file is not the one that was signed."""
+    return f"{file.path} is altered: its SHA-256 is {found[:16]}…, signed was {file.sha256[:16]}…"
+
+
+def _release_faults(contents: Contents, head: Head, read: Callable[[Carried], bytes]) -> list[Fault]:
+    release = [file for file in contents.files if file.path == RELEASE]
+    if not release:
+        return [f"{IN_RELEASE} is in the bundle and not in its manifest"] if head.in_release is not None else []
+    if head.in_release is None:
+        return [f"{IN_RELEASE} is missing"]
+    try:
+        require_same_text(read(release[0]), head.in_release, IN_RELEASE)
+    except Refused as refusal:
+        return [refusal.detail]
+    return []
+
+
+def _framing_faults(tar: int, body: list[Placed], head: Head) -> Iterator[Fault]:
+    for placed in body:
+        header = frame(placed.file.path, placed.file.size_bytes)
+        if os.pread(tar, len(header), placed.frame_at) != header:
+            yield f"the header of {placed.file.path} is altered"
+        spare = placed.end - placed.data_at - placed.file.size_bytes
+        if os.pread(tar, spare, placed.end - spare) != bytes(spare):
+            yield f"what stands behind {placed.file.path} is altered"
+    end = end_of(body, head)
+    last = body[-1].end if body else head.body_at
+    if os.pread(tar, end - last, last) != bytes(end - last):
+        yield "the end of the tar is altered or missing"
+    if os.fstat(tar).st_size > end:
+        yield f"{os.fstat(tar).st_size - end} bytes stand behind the end of the tar"
+
+
+def _diagnosed(tar: int, body: list[Placed]) -> list[Fault]:
+    """Say in words why a tar is not laid out as its manifest asks."""
+    expected = {placed.file.path: placed.file for placed in body}
+    faults: list[Fault] = []
+    try:
+        for member in _body_members(tar):
+            file = expected.pop(member.name, None)
+            if not is_inside(member.name):
+                faults.append(f"{member.name!r} is a path outside the bundle")
+            elif not member.isreg():
+                faults.append(f"{member.name} is {_kind(member)} and no file")
+            elif file is None:
+                faults.append(f"{member.name} is in the bundle and not in its manifest, or twice")
+            elif member.size != file.size_bytes:
+                faults.append(f"{member.name} has {member.size} bytes instead of {file.size_bytes}")
+    except (tarfile.TarError, OSError, ValueError) as error:
+        faults.append(f"the tar is not whole: {error}")
+    return faults + [f"{path} is missing" for path in expected]
+
+
+def _body_members(tar: int) -> Iterator[tarfile.TarInfo]:
+    with os.fdopen(os.dup(tar), "rb") as stream:
+        stream.seek(0)
+        with tarfile.open(fileobj=stream, mode="r:") as archive:
+            for member in archive:
+                if not member.name.startswith(TRUST) and not is_beside(member.name) and member.name != DELTA:
+                    yield member
+
+
+def _kind(member: tarfile.TarInfo) -> str:
+    names = {
+        tarfile.SYMTYPE: f"a symbolic link to {member.linkname}",
+        tarfile.LNKTYPE: f"a hard link to {member.linkname}",
+        tarfile.CHRTYPE: "a device",
+        tarfile.BLKTYPE: "a device",
+        tarfile.FIFOTYPE: "a pipe",
+        tarfile.DIRTYPE: "a folder",
+    }
+    return names.get(member.type, "of an unknown kind")
