@@ -108,6 +108,7 @@ def _parts(site: Site, node: Node, bundle: BundleFacts, models: tuple[Inputs, ..
 def _boundary(site: Site, node: Node) -> Inputs:
     return {
         "boundary_ping_range": str(site.network.range),
+        "boundary_router": str(site.network.router or ""),
         "boundary_inbound": [_rule(rule) for rule in inbound(site, node)],
         "boundary_outbound": [_rule(rule) for rule in outbound(site, node)],
     }

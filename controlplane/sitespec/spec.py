@@ -23,6 +23,9 @@ class Network(Part):
 
     range: IPv4Network = Field(description="Network of the site, such as 10.77.0.0/24.")
     controller: IPv4Address = Field(description="Address that the playbooks come from; the only one that may use SSH.")
+    router: IPv4Address | None = Field(
+        default=None, description="Where nodes send what is for elsewhere; without it they have no default route."
+    )
     operators: tuple[IPv4Network, ...] = Field(default=(), description="Networks that may use the admin API.")
     clients: tuple[IPv4Network, ...] = Field(default=(), description="Networks that may use the gateway.")
 
@@ -149,6 +152,7 @@ def _wrong_addresses(site: Site) -> Iterator[tuple[tuple[str | int, ...], str, s
     if site.network.controller not in network:
         cause = f"the controller {site.network.controller} is outside {network}"
         yield ("network", "controller"), cause, f"give it an address of {network}, or widen network.range"
+    yield from _wrong_router(site)
     for index, node in enumerate(site.nodes):
         where = ("nodes", index, "address")
         if node.address not in network:
@@ -161,6 +165,19 @@ def _wrong_addresses(site: Site) -> Iterator[tuple[tuple[str | int, ...], str, s
             yield where, f"{node.address} is not an address for a machine", "choose one between first and last"
         elif node.address == site.network.controller:
             yield where, f"{node.address} is the controller's address", "give the node an address of its own"
+
+
+def _wrong_router(site: Site) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    where, router, network = ("network", "router"), site.network.router, site.network.range
+    if router is None:
+        return
+    if router not in network or router in (network.network_address, network.broadcast_address):
+        yield where, f"{router} is not an address of {network}", "name the router's address in network.range, or none"
+    elif router == site.network.controller:
+        yield where, f"{router} is the controller's address", "the controller routes nothing; name the router, or none"
+    for node in site.nodes:
+        if node.address == router:
+            yield where, f"{router} is the address of {node.name}", "a node routes nothing; name the router, or none"
 
 
 def _incomplete_compute(site: Site) -> Iterator[tuple[tuple[str | int, ...], str, str]]:

@@ -60,7 +60,7 @@ def take_down(*names):
 def traces(name):
     """Everything on this host that carries the site's name."""
     return [
-        *(str(path) for path in [Site(name).home, Path("/run/netns") / f"redoubt-{name}"] if path.exists()),
+        *(str(path) for path in [Site(name).home, *Path("/run/netns").glob(f"redoubt-{name}*")] if path.exists()),
         *disk.mounts_under(Site(name).home),
         *cgroups.processes(name),
         *(["cgroup"] if cgroups.exists(name) else []),

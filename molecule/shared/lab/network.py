@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 BRIDGE = "br0"
 NETWORK = IPv4Network("10.77.0.0/24")
 CONTROLLER = IPv4Address("10.77.0.1")
+ROUTER = IPv4Address("10.77.0.254")
+UPLINK = "uplink"  # the port of the bridge that the router hangs on
+ROUTER_LINK = "inside"  # the same link, seen from outside
 
 # Counts on the bridge see what nodes send, counts on output what the controller sends. Nothing may move but `inside`.
 RULES = f"""
@@ -33,6 +36,7 @@ table bridge redoubt_lab {{
     counter cut_off {{ }}
     chain seen {{
         type filter hook prerouting priority -300; policy accept;
+        iifname "{UPLINK}" return
         ether type ip ip daddr {NETWORK} counter name inside
         ether type ip ip daddr != {NETWORK} counter name ipv4_outside
         ether type ip6 counter name ipv6

@@ -9,7 +9,7 @@ from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.network import CONTROLLER, NETWORK
+from lab.network import CONTROLLER, NETWORK, ROUTER
 from lab.places import STATE
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,23}")
@@ -91,7 +91,9 @@ def with_nodes(record: Record, asked: tuple[Node, ...]) -> Record:
 
 def _checked_address(text: str) -> IPv4Address:
     address = IPv4Address(text)
-    reserved = (CONTROLLER, NETWORK.network_address, NETWORK.broadcast_address)
+    reserved = (CONTROLLER, ROUTER, NETWORK.network_address, NETWORK.broadcast_address)
     if address not in NETWORK or address in reserved:
-        raise LabError(f"{address} is not free for a node; use an address inside {NETWORK} other than {CONTROLLER}")
+        raise LabError(
+            f"{address} is not free for a node; use an address inside {NETWORK} other than {CONTROLLER} and {ROUTER}"
+        )
     return address

@@ -7,7 +7,7 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from lab import cgroups, disk, keys, machine, network, record, snapshots
+from lab import cgroups, disk, keys, machine, network, record, router, snapshots
 from lab.errors import LabError
 from lab.image import build_image
 from lab.places import NAMESPACES, STATE
@@ -52,6 +52,7 @@ class Site:
             found = self.home.exists() or cgroups.exists(self.name) or self._has_network()
             cgroups.kill(self.name)
             disk.unmount_all(self.home)
+            router.remove_router(self.name)
             network.remove_network(self.name)
             cgroups.remove_branches(self.name)
             machine.forget(self.name)
@@ -164,6 +165,7 @@ class Site:
         keys.ensure_keys(self.name)
         keys.write_config(self.name, present)
         network.ensure_network(self.name)
+        router.ensure_router(self.name)
         self._each(present.nodes, lambda node: disk.mount_disk(self.name, node, present))
         self._each(present.nodes, lambda node: disk.personalise(self.name, node, present))
         self._boot(present.nodes)
@@ -190,7 +192,7 @@ class Site:
             return False
 
     def _is_healthy(self, present: Record) -> bool:
-        if not self._has_network() or network.ensure_network(self.name):
+        if not self._has_network() or network.ensure_network(self.name) or router.ensure_router(self.name):
             return False
         return all(self._state(node.name) == "running" and self._answers(node) for node in present.nodes)
 

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 
+from lab import router
 from lab.errors import LabError
 from lab.site import Site, require_root
 
@@ -28,6 +29,8 @@ def main() -> int:
                 return _up(asked.name, as_json=asked.json)
             case "down":
                 return _down(asked.name)
+            case "trap":
+                return _trap(asked)
             case "gpu":
                 sys.stdout.write(PracticeSite(asked.name).gpu(asked.node, *asked.words))
                 return 0
@@ -45,6 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     up = verbs.add_parser("up", help="bring the site up, from whatever is there to a chat answer")
     up.add_argument("--json", action="store_true", help="print the summary as JSON")
     verbs.add_parser("down", help="remove every trace of the site")
+    trap = verbs.add_parser("trap", help="show every packet that came out of the site; 1 when there is any")
+    trap.add_argument("--json", action="store_true", help="print them as JSON")
+    trap.add_argument("--clear", action="store_true", help="forget them afterwards")
     redoubt = verbs.add_parser("redoubt", help="run the redoubt command inside the boundary, as its administrator")
     redoubt.add_argument("words", nargs=argparse.REMAINDER)
     gpu = verbs.add_parser("gpu", help="look at or break a node's simulated GPUs, as `redoubt practice gpu` does")
@@ -111,6 +117,17 @@ def _down(name: str) -> int:
     found = Site(name).down()
     sys.stdout.write(f"site {name}: {'removed' if found else 'there was none'}\n")
     return 0
+
+
+def _trap(asked: argparse.Namespace) -> int:
+    found = router.records(asked.name)
+    if asked.json:
+        sys.stdout.write(json.dumps({"packets": [packet.as_json() for packet in found]}, indent=2) + "\n")
+    else:
+        sys.stdout.write("".join(f"{packet}\n" for packet in found) + f"{len(found)} packets came out\n")
+    if asked.clear:
+        router.clear(asked.name)
+    return 1 if found else 0
 
 
 def _redoubt(name: str, words: list[str]) -> int:
