@@ -4,9 +4,10 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any  # variables of playbooks have no narrower type
 
 from pydantic import BaseModel
 
@@ -67,14 +68,22 @@ class Reach:
 
 
 def run_playbooks(
-    names: Sequence[str], inventory: Path, inputs: dict[str, str], reach: Reach, *, check: bool
+    names: Sequence[str],
+    inventory: Path,
+    inputs: Mapping[str, Any],
+    reach: Reach,
+    *,
+    check: bool,
+    added: Mapping[str, Any] | None = None,
 ) -> RunRecord:
-    """Run playbooks against an inventory; raises Unavailable when Ansible itself cannot run."""
+    """Run playbooks against an inventory, and what is `added` to it; raises Unavailable when Ansible cannot run."""
     with tempfile.TemporaryDirectory(prefix="redoubt-run-") as scratch:
         record = Path(scratch) / "record.json"
         playbooks = [str(REPOSITORY / "playbooks" / f"{name}.yml") for name in names]
         mode = ["--check", "--diff"] if check else []
-        command = [*_prefix(reach, record, Path(scratch)), "--inventory", str(inventory), *mode]
+        (Path(scratch) / "added.json").write_text(json.dumps(added or {}))
+        sources = ["--inventory", str(inventory), *(["--inventory", f"{scratch}/added.json"] if added else [])]
+        command = [*_prefix(reach, record, Path(scratch)), *sources, *mode]
         done = subprocess.run(
             [*command, "--extra-vars", json.dumps(inputs), *playbooks],
             stdin=subprocess.DEVNULL,

@@ -14,7 +14,10 @@ from controlplane.cli.screen import Json, say, show_json
 from controlplane.cli.site_options import (
     Assets,
     Bundle,
+    Every,
+    FirstStage,
     Netns,
+    Quick,
     Rendered,
     SpecFile,
     SshConfig,
@@ -23,6 +26,7 @@ from controlplane.cli.site_options import (
     rendered_folder,
     site_trust,
 )
+from controlplane.cli.stage_choice import Choice, stage_inputs, stage_inventory
 from controlplane.kit.errors import BadInput, Refused
 from controlplane.sitespec.spec import Site
 
@@ -38,13 +42,24 @@ def plan(
     netns: Netns = None,
     practice_assets: Assets = None,
     stage: Stages = None,
+    from_stage: FirstStage = None,
+    quick: Quick = False,
     as_json: Json = False,
 ) -> None:
     """Show what apply would change; nothing is changed."""
     site, _ = read_site(spec)
     verify = inspect_bundle(_archive(bundle), site_trust(root, cache, accept))
     inputs = _inputs(site, spec, bundle, practice_assets)
-    record = _run(site, spec, rendered, verify, inputs, Reach(ssh_config, netns), stage, check=True)
+    record = _run(
+        site,
+        spec,
+        rendered,
+        verify,
+        inputs,
+        Reach(ssh_config, netns),
+        Choice(tuple(stage or ()), from_stage, not quick),
+        check=True,
+    )
     _show(site, record, as_json=as_json, verb="would change")
 
 
@@ -59,13 +74,24 @@ def apply(
     netns: Netns = None,
     practice_assets: Assets = None,
     stage: Stages = None,
+    from_stage: FirstStage = None,
+    every: Every = False,
     as_json: Json = False,
 ) -> None:
     """Make the nodes what the spec says; a second time changes nothing."""
     site, _ = read_site(spec)
     verified = verify_bundle(_archive(bundle), site_trust(root, cache, accept))
     inputs = _inputs(site, spec, bundle, practice_assets)
-    record = _run(site, spec, rendered, verified, inputs, Reach(ssh_config, netns), stage, check=False)
+    record = _run(
+        site,
+        spec,
+        rendered,
+        verified,
+        inputs,
+        Reach(ssh_config, netns),
+        Choice(tuple(stage or ()), from_stage, every),
+        check=False,
+    )
     _show(site, record, as_json=as_json, verb="changed")
 
 
@@ -90,14 +116,15 @@ def _run(
     bundle: Verified,
     inputs: dict[str, str],
     reach: Reach,
-    stages: list[str] | None,
+    choice: Choice,
     *,
     check: bool,
 ) -> RunRecord:
     folder = rendered_folder(spec, rendered)
     _refuse_other_bundle(site, spec, folder, bundle)
-    names = ["preflight", *stages] if stages else ["site"]
-    record = run_playbooks(names, folder / "hosts.yml", inputs, reach, check=check)
+    added = stage_inventory(folder, inputs, bundle.digest, choice)
+    given = {**inputs, **stage_inputs(choice)}
+    record = run_playbooks(choice.playbooks(), folder / "hosts.yml", given, reach, check=check, added=added)
     if record.failures:
         raise failed_run(record, again=shlex.join(["redoubt", *sys.argv[1:]]))
     return record

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.stage_stamps import is_unfinished
 
 DOCUMENTATION = r"""
 module: files_written
@@ -42,6 +43,12 @@ options:
         description: Permissions of the file.
         type: str
         default: "0644"
+  stage:
+    description:
+      - Stage that the files belong to. A file that it wrote before it was interrupted is reported as changed once more,
+        because what the change had to notify may be lost.
+    type: str
+    default: ""
 author: Redoubt
 """
 
@@ -81,6 +88,7 @@ def settle(module: AnsibleModule, wanted: dict[str, Any]) -> dict[str, str] | No
     if path.exists():
         attributes = module.load_file_common_arguments({key: wanted[key] for key in ("path", "owner", "group", "mode")})
         differs = module.set_fs_attributes_if_different(attributes, differs)
+        differs = differs or is_unfinished(module.params["stage"], path)
     after = wanted["content"]
     names = {"before_header": str(path), "after_header": str(path)}
     return {**names, "before": before, "after": after} if differs else None
@@ -89,7 +97,10 @@ def settle(module: AnsibleModule, wanted: dict[str, Any]) -> dict[str, str] | No
 def main() -> None:
     """Write what differs and report each difference."""
     module = AnsibleModule(
-        argument_spec={"files": {"type": "list", "elements": "dict", "required": True, "options": FILE}},
+        argument_spec={
+            "files": {"type": "list", "elements": "dict", "required": True, "options": FILE},
+            "stage": {"type": "str", "default": ""},
+        },
         supports_check_mode=True,
     )
     differences = [found for wanted in module.params["files"] if (found := settle(module, wanted))]

@@ -71,10 +71,10 @@ class PracticeSite:
         """Bring the nodes up; tell whether anything had to be done."""
         return self.lab.up([Node(node["name"], IPv4Address(node["address"])) for node in self._site["nodes"]])
 
-    def install(self) -> int:
-        """Run the playbooks; return how many tasks changed something."""
+    def install(self, *more: str) -> int:
+        """Run the playbooks where stages are due; return how many tasks changed something."""
         self._redoubt_here("site", "render", self.spec, "--bundle", self.bundle, "--rendered", self.rendered)
-        return int(json.loads(self._redoubt_here(*self._apply_words("apply")))["changed"])
+        return int(json.loads(self._redoubt_here(*self._apply_words("apply"), *more))["changed"])
 
     def plan(self) -> int:
         """Run the playbooks in check mode; return how many tasks would change something."""
