@@ -11,8 +11,10 @@ from controlplane.bundle.build import Order, build_bundle
 from controlplane.bundle.trust import timestamp
 from controlplane.bundle.verify import Verified, inspect_bundle, overrides_of, verify_bundle
 from controlplane.cli import bundle_lock, bundle_trust
+from controlplane.cli.bundle_closure import check_closure, lock_of
 from controlplane.cli.bundle_trust import DEFAULT_CACHE, Accept, Cache, RootFile, trust_of
 from controlplane.cli.screen import Json, say, show_json
+from controlplane.kit.errors import BadInput
 
 app = typer.Typer(no_args_is_help=True, help="The signed set of everything a site needs.")
 
@@ -23,6 +25,10 @@ app.add_typer(bundle_trust.trust, name="trust")
 app.command()(bundle_trust.sign)
 
 Where = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder of a bundle, or its .tar.")]
+Closure = Annotated[
+    Path | None, typer.Option("--closure", help="Folder of a site's spec: can it reach for anything not held?")
+]
+LockFile = Annotated[Path | None, typer.Option("--lock", help="The lock that closure is held against.")]
 
 
 @app.command()
@@ -62,9 +68,22 @@ def build(
 
 @app.command()
 def verify(
-    bundle: Where, root: RootFile = None, accept: Accept = "", cache: Cache = DEFAULT_CACHE, as_json: Json = False
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="BUNDLE", help="The folder of a bundle, or its .tar.")
+    ] = None,
+    closure: Closure = None,
+    lock: LockFile = None,
+    root: RootFile = None,
+    accept: Accept = "",
+    cache: Cache = DEFAULT_CACHE,
+    as_json: Json = False,
 ) -> None:
-    """Check signatures, expiry, floor and every byte; a file that differs is named."""
+    """Check signatures, expiry, floor and every byte; a file that differs is named. --closure asks about a site."""
+    if closure:
+        check_closure(closure, lock=lock or lock_of(bundle), as_json=as_json)
+        return
+    if bundle is None:
+        raise BadInput("no bundle is named", remedy="name its folder or its .tar, or a site: --closure inventory/SITE")
     started = time.monotonic()
     _show(verify_bundle(bundle, trust_of(root, cache, accept)), started, as_json=as_json, word="verified")
 
