@@ -1,70 +1,31 @@
 """Run playbooks in a process of their own: progress on standard error, a record of what happened as the result."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any  # variables of playbooks have no narrower type
 
-from pydantic import BaseModel
-
+from controlplane.cli.run_record import RunRecord
 from controlplane.kit.errors import RedoubtError, Refused, Unavailable
 
 STANDARD_ERROR = 2  # the descriptor: progress goes there even where sys.stderr is captured
 REPOSITORY = Path(__file__).parents[2]
 
 
-class HostTally(BaseModel):
-    """Tasks of one node by outcome."""
-
-    ok: int
-    changed: int
-    failed: int
-
-
-class StageTime(BaseModel):
-    name: str
-    seconds: float
-    changed: int
-
-
-class Change(BaseModel):
-    host: str
-    stage: str
-    task: str
-
-
-class Failure(BaseModel):
-    kind: str
-    host: str
-    stage: str
-    task: str
-    cause: str
-
-
-class RunRecord(BaseModel):
-    """What a run of playbooks did."""
-
-    hosts: dict[str, HostTally]
-    stages: list[StageTime]
-    changes: list[Change]
-    failures: list[Failure]
-    seconds: float
-
-    @property
-    def changed(self) -> int:
-        return sum(host.changed for host in self.hosts.values())
-
-
 @dataclass(frozen=True)
 class Reach:
-    """How the nodes are reached: an ssh_config of their own, and the network namespace they live in."""
+    """How the nodes are reached: an ssh_config of their own, their network namespace, and whether one stops all."""
 
     ssh_config: Path | None = None
     netns: str | None = None
+    keep_going: bool = False
 
 
 def run_playbooks(
@@ -75,30 +36,66 @@ def run_playbooks(
     *,
     check: bool,
     added: Mapping[str, Any] | None = None,
+    expected: Mapping[str, float] | None = None,
+    words: Sequence[str] = (),
+    open_files: Sequence[int] = (),
 ) -> RunRecord:
-    """Run playbooks against an inventory, and what is `added` to it; raises Unavailable when Ansible cannot run."""
+    """Run playbooks against an inventory, and what is `added` to it; raises Unavailable when Ansible cannot run.
+
+    `expected` are seconds by stage, for the progress; `words` are further words for ansible-playbook, and
+    `open_files` descriptors that it keeps open as long as it runs.
+    """
     with tempfile.TemporaryDirectory(prefix="redoubt-run-") as scratch:
-        record = Path(scratch) / "record.json"
-        playbooks = [str(REPOSITORY / "playbooks" / f"{name}.yml") for name in names]
-        mode = ["--check", "--diff"] if check else []
-        (Path(scratch) / "added.json").write_text(json.dumps(added or {}))
+        place = Path(scratch)
+        (place / "added.json").write_text(json.dumps(added or {}))
+        (place / "expected.json").write_text(json.dumps(expected or {}))
         sources = ["--inventory", str(inventory), *(["--inventory", f"{scratch}/added.json"] if added else [])]
-        command = [*_prefix(reach, record, Path(scratch)), *sources, *mode]
-        done = subprocess.run(
-            [*command, "--extra-vars", json.dumps(inputs), *playbooks],
-            stdin=subprocess.DEVNULL,
-            stdout=STANDARD_ERROR,
-            check=False,
-        )
-        _hang_up(Path(scratch))
-        if not record.is_file():
-            raise Unavailable(
-                f"Ansible ended with {done.returncode} before the first stage", remedy="see its words above"
-            )
-        found = RunRecord.model_validate_json(record.read_bytes())
-    if done.returncode and not found.failures:
-        raise Unavailable(f"Ansible ended with {done.returncode}", remedy="see its words above")
+        playbooks = [str(REPOSITORY / "playbooks" / f"{name}.yml") for name in names]
+        command = [*_prefix(reach, place), *sources, *(["--check"] if check else []), *words]
+        code = _run([*command, "--extra-vars", json.dumps(inputs), *playbooks], place / "record.json", open_files)
+        _hang_up(place)
+        if not (place / "record.json").is_file():
+            raise Unavailable(f"Ansible ended with {code} before the first stage", remedy="see its words above")
+        found = RunRecord.model_validate_json((place / "record.json").read_bytes())
+    if code and not found.failures:
+        raise Unavailable(f"Ansible ended with {code}", remedy="see its words above")
     return found
+
+
+def _run(command: list[str], record: Path, open_files: Sequence[int]) -> int:
+    """Run Ansible to its end. Who is told to stop tells Ansible first, and then says where that was."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    running = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=STANDARD_ERROR, start_new_session=True, pass_fds=tuple(open_files)
+    )
+    try:
+        return running.wait()
+    except KeyboardInterrupt:
+        _stop(running)
+        raise _stopped(record) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(running: subprocess.Popen[bytes]) -> None:
+    """End Ansible and what it started here; tasks that run on nodes come to their own end."""
+    for told, within_s in ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, told)
+        with suppress(subprocess.TimeoutExpired):
+            running.wait(within_s)
+            return
+
+
+def _stopped(record: Path) -> RedoubtError:
+    found = RunRecord.model_validate_json(record.read_bytes()) if record.is_file() else None
+    where = f"in stage {found.stage}" if found else "before the first stage"
+    return Unavailable(
+        f"stopped {where}; stages before it are finished, and it is unfinished on every node",
+        remedy="the same command goes on there",
+        code="stopped",
+        reasons=tuple(f"changed: {change.host}: {change.task}" for change in found.changes) if found else (),
+    )
 
 
 def failed_run(record: RunRecord, *, again: str) -> RedoubtError:
@@ -125,13 +122,15 @@ def _hang_up(scratch: Path) -> None:
         subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
-def _prefix(reach: Reach, record: Path, scratch: Path) -> list[str]:
+def _prefix(reach: Reach, scratch: Path) -> list[str]:
     enter = ["nsenter", f"--net=/run/netns/{reach.netns}"] if reach.netns else []
     settings = {
         "ANSIBLE_CONFIG": REPOSITORY / "ansible.cfg",
         "ANSIBLE_STDOUT_CALLBACK": "redoubt",
         "ANSIBLE_SSH_CONTROL_PATH_DIR": scratch,  # sites on one machine share addresses, so no socket may be shared
-        "REDOUBT_RUN_RECORD": record,
+        "REDOUBT_RUN_RECORD": scratch / "record.json",
+        "REDOUBT_RUN_EXPECTED": scratch / "expected.json",
+        "ANSIBLE_ANY_ERRORS_FATAL": str(not reach.keep_going),
         "LC_ALL": "C.UTF-8",
     }
     ssh = f"-F {reach.ssh_config} " if reach.ssh_config else ""

@@ -2,11 +2,12 @@
 
 import typer
 
-from controlplane.cli import site_plan, site_spec
+from controlplane.cli import site_apply, site_plan, site_runs, site_spec
 
 app = typer.Typer(no_args_is_help=True, help="The site spec, and nodes that are what it says.")
 app.command()(site_spec.check)
 app.command()(site_spec.schema)
 app.command("render")(site_spec.render_inventory)
 app.command()(site_plan.plan)
-app.command()(site_plan.apply)
+app.command()(site_apply.apply)
+app.command()(site_runs.runs)

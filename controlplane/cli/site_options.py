@@ -19,6 +19,7 @@ SshConfig = Annotated[Path | None, typer.Option("--ssh-config", help="ssh_config
 Netns = Annotated[str | None, typer.Option("--netns", help="Network namespace that the nodes live in.")]
 Assets = Annotated[Path | None, typer.Option("--practice-assets", help="Folder with the simulated GPU library.")]
 Stages = Annotated[list[str] | None, typer.Option("--stage", help="Run this stage alone; may be repeated.")]
+Limit = Annotated[list[str] | None, typer.Option("--limit", help="Touch this node alone; may be repeated.")]
 FirstStage = Annotated[str | None, typer.Option("--from-stage", help="Begin at this stage; earlier ones are left out.")]
 Every = Annotated[bool, typer.Option("--all", help="Evaluate every task of every stage, unchanged or not.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Believe the stamps: look only at stages that are due.")]

@@ -15,11 +15,15 @@ Yaml = dict[str, Any]
 
 @dataclass(frozen=True)
 class Choice:
-    """What was asked for: some stages, all from one on, every one whatever its stamp says, or those that are due."""
+    """What was asked for: some stages, all from one on, every one whatever its stamp says, or those that are due.
+
+    `also` are stages that are evaluated whatever their stamps say.
+    """
 
     only: tuple[str, ...] = ()
     first: str | None = None
     every: bool = False
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.only and self.first:
@@ -36,13 +40,26 @@ class Choice:
 
     def forced(self) -> tuple[str, ...]:
         """Return the stages whose stamps are not asked: those named, or every one."""
-        return self.only or (tuple(stage.name for stage in self.stages()) if self.every else ())
+        named = self.only or (tuple(stage.name for stage in self.stages()) if self.every else ())
+        return tuple(dict.fromkeys((*named, *self.also)))
+
+    def words(self) -> tuple[str, ...]:
+        """Return the choice as words, for a plan to keep."""
+        only = [f"stage {name}" for name in self.only]
+        return (*only, *([f"from {self.first}"] if self.first else []), *(["all"] if self.every else []))
+
+    @staticmethod
+    def of(words: Sequence[str]) -> "Choice":
+        """Return the choice that a plan keeps."""
+        first = next((word.removeprefix("from ") for word in words if word.startswith("from ")), None)
+        only = tuple(word.removeprefix("stage ") for word in words if word.startswith("stage "))
+        return Choice(only, first, every="all" in words)
 
 
-def stage_inputs(choice: Choice, more: Sequence[str] = ()) -> Yaml:
+def stage_inputs(choice: Choice) -> Yaml:
     """Return the variables that tell the first play how to decide."""
     shared = {path for stage in read_stages() for here, there, _ in stage.copies for path in (here, there)}
-    return {"stages_forced": [*choice.forced(), *more], "stages_shared": sorted(shared)}
+    return {"stages_forced": choice.forced(), "stages_shared": sorted(shared)}
 
 
 def stage_inventory(rendered: Path, given: Mapping[str, str], bundle: str, choice: Choice) -> Yaml:

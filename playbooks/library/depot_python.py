@@ -123,8 +123,9 @@ def main() -> None:
     known = json.loads(stamp.read_text(encoding="utf-8")) if stamp.exists() else {}
     if {key: known.get(key) for key in asked} == asked:
         module.exit_json(changed=False)
+    drains = "the Python that runs replicas is replaced" if known else ""
     if module.check_mode:
-        module.exit_json(changed=True)
+        module.exit_json(changed=True, drains=drains)
     wanted = requirements(module)
     digest = hashlib.sha256(wanted.encode()).hexdigest()
     changed = digest != known.get("requirements")
@@ -134,7 +135,7 @@ def main() -> None:
     fresh = stamp.with_suffix(".new")
     fresh.write_text(json.dumps({**asked, "requirements": digest}), encoding="utf-8")
     shutil.move(fresh, stamp)
-    module.exit_json(changed=changed)
+    module.exit_json(changed=changed, drains=drains)
 
 
 if __name__ == "__main__":

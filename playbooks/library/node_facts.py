@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -21,6 +22,11 @@ options:
     type: list
     elements: path
     default: []
+  watched:
+    description: Files that a plan would change; their digests are read.
+    type: list
+    elements: path
+    default: []
 author: Redoubt
 """
 
@@ -32,10 +38,23 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
+def jobs() -> list[str]:
+    """Return the Slurm jobs that have a process here."""
+    lines = []
+    for comm in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            if comm.read_text(encoding="utf-8").startswith("slurmstepd"):
+                lines.append((comm.parent / "cmdline").read_text(encoding="utf-8", errors="replace"))
+        except OSError:
+            continue  # it ended while we looked
+    return sorted({found[1] for line in lines if (found := re.search(r"\[(\d+)\.", line))}, key=int)
+
+
 def main() -> None:
     """Read the release file, the kernel's words, the package state and the stamps."""
     module = AnsibleModule(
-        argument_spec={"shared": {"type": "list", "elements": "path", "default": []}}, supports_check_mode=True
+        argument_spec={name: {"type": "list", "elements": "path", "default": []} for name in ("shared", "watched")},
+        supports_check_mode=True,
     )
     release = platform.freedesktop_os_release()
     node = {
@@ -43,8 +62,10 @@ def main() -> None:
         "kernel": platform.release(),
         "boot": Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(),
         "packages": digest(DPKG),
+        "jobs": jobs(),
         "stages": stamps(),
         "shared": {path: found for path in module.params["shared"] if (found := digest(Path(path)))},
+        "watched": {path: digest(Path(path)) for path in module.params["watched"]},
     }
     facts = {
         "distribution": release["ID"].capitalize(),

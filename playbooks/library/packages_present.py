@@ -22,6 +22,8 @@ options:
 author: Redoubt
 """
 
+# What a GPU's work stands on: a kernel, a driver, or the daemon that holds its jobs.
+UNDER_WORK = ("linux-image", "linux-modules", "nvidia-", "libnvidia-", "cuda-drivers", "slurmd")
 POLICY = Path("/usr/sbin/policy-rc.d")
 INSTALLED = "install ok installed"
 
@@ -62,7 +64,9 @@ def main() -> None:
     if names and not module.check_mode:
         install(module, names)
     diff = {"before": "", "after": "".join(f"{name}\n" for name in names)}
-    module.exit_json(changed=bool(names), missing=names, diff=diff)
+    under = [name for name in names if name.startswith(UNDER_WORK)]
+    drains = f"{', '.join(under)} is installed" if under else ""
+    module.exit_json(changed=bool(names), missing=names, diff=diff, drains=drains)
 
 
 if __name__ == "__main__":

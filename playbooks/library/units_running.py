@@ -13,6 +13,7 @@ short_description: Enable and start systemd units, in order
 description:
   - Reloads systemd when a unit file changed on disk, then enables and starts each unit.
   - Answers in check mode on a bare node too, where the unit files do not exist yet.
+  - Says as C(restarts) which running units are, or would be, restarted.
 options:
   names:
     description: Full names of the units.
@@ -83,7 +84,8 @@ def main() -> None:
             for verb in verbs[unit]:
                 act(module, verb, unit)
     started = [unit for unit in names if {"start", "restart"} & set(verbs[unit])]
-    module.exit_json(changed=any(verbs.values()), started=started)
+    restarts = [unit for unit in names if "restart" in verbs[unit]]
+    module.exit_json(changed=any(verbs.values()), started=started, restarts=restarts)
 
 
 if __name__ == "__main__":

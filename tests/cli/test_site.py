@@ -134,6 +134,31 @@ def test_a_practice_site_without_its_simulated_library_says_what_to_name(made):
     assert "--practice-assets" in error.remedy
 
 
+def test_apply_refuses_a_plan_that_was_altered_and_one_that_nobody_made(made, tmp_path):
+    spec, _, words = made
+    run(site_cli.app, "render", str(spec), *words)
+    altered = tmp_path / "plan.json"
+    altered.write_text(
+        '{"site": "practice", "made_at": "2026-01-01T00:00:00Z", "choice": ["all"], "inputs": {}, "facts": {},'
+        ' "states": {}, "changes": [], "restarts": [], "drains": [], "minutes": 0, "minutes_from": "", "digest": "ab"}'
+    )
+
+    found = [refused(site_cli.app, "apply", str(spec), *words, "--plan", plan) for plan in (str(altered), "abcdef")]
+
+    assert [error.exit_code for error in found] == [3, 2]
+    assert all("redoubt site plan" in error.remedy for error in found)
+
+
+def test_a_node_that_the_site_does_not_have_cannot_be_the_limit(made):
+    spec, _, words = made
+    run(site_cli.app, "render", str(spec), *words)
+
+    error = refused(site_cli.app, "apply", str(spec), *words, "--limit", "gpu9")
+
+    assert error.exit_code == 2
+    assert "gpu1" in error.remedy
+
+
 def test_bundle_verify_and_inspect_agree_on_the_digest(made):
     _, bundle, words = made
     trust = words[2:]

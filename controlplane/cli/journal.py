@@ -1,0 +1,120 @@
+"""What is kept beside a rendered inventory: plans, a record of every run, and the lock that keeps two apart."""
+
+import fcntl
+import getpass
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from socket import gethostname
+
+from pydantic import BaseModel, ValidationError
+
+from controlplane.cli.run_record import Failure, RunRecord, StageTime
+from controlplane.kit.errors import Refused
+
+KEPT_RUNS = 200
+
+
+class Run(BaseModel):
+    """One apply: who, when, by which plan, and what came of it. Without an end it was killed."""
+
+    id: str
+    site: str
+    by: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    outcome: str = "unfinished"
+    plan: str = ""
+    bundle: str = ""
+    changed: int = 0
+    tasks: int = 0
+    seconds: float = 0.0
+    stages: list[StageTime] = []
+    failures: list[Failure] = []
+
+
+class Journal:
+    """The folder `.runs` beside a rendered inventory; not in it, for that is compared with the spec."""
+
+    def __init__(self, rendered: Path) -> None:
+        self.folder = rendered.resolve().parent / ".runs"
+        self.plans = self.folder / "plans"
+
+    @contextmanager
+    def lock(self) -> Iterator[int]:
+        """Keep a second apply away; yields the descriptor, which Ansible inherits: it may outlive a killed command."""
+        self.plans.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise Refused(
+                    f"another apply of this site is running: {file.read().strip() or 'it does not say whose'}",
+                    remedy="wait for it to end; if its command was killed, Ansible still finishes its task",
+                    code="apply_running",
+                ) from None
+            file.truncate(0)
+            file.write(f"{whose()}, process {os.getpid()}\n")
+            file.flush()
+            yield file.fileno()
+
+    def keep(self, run: Run) -> None:
+        """Write a run's record; the oldest go when there are many."""
+        self._write(self.folder / f"{run.id}.json", run.model_dump_json(indent=1))
+        for old in self._files()[:-KEPT_RUNS]:
+            old.unlink()
+
+    def runs(self) -> list[Run]:
+        """Return the runs, oldest first; a record that cannot be read is left out."""
+        return [run for path in self._files() if (run := _read(path))]
+
+    def stage_seconds(self, *, changing: bool) -> dict[str, float]:
+        """Return the seconds of each stage when it last ran, or last changed something."""
+        every = (stage for run in self.runs() for stage in run.stages if stage.ran)
+        return {stage.name: stage.seconds for stage in every if stage.changed or not changing}
+
+    def keep_plan(self, digest: str, text: str) -> Path:
+        """Keep a plan under its digest."""
+        path = self.plans / f"{digest}.json"
+        self._write(path, text)
+        return path
+
+    def _write(self, path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(".new")
+        fresh.write_text(text)
+        fresh.rename(path)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("run-*.json"))
+
+
+def finished(run: Run, record: RunRecord, *, at: datetime) -> Run:
+    """Return a run with what came of it."""
+    return run.model_copy(
+        update={
+            "ended_at": at,
+            "outcome": "failed" if record.failures else "done",
+            "changed": record.changed or len(record.changes),
+            "tasks": record.tasks,
+            "seconds": record.seconds,
+            "stages": record.stages,
+            "failures": record.failures,
+        }
+    )
+
+
+def whose() -> str:
+    """Return who does this, and where."""
+    return f"{getpass.getuser()}@{gethostname()}"
+
+
+def _read(path: Path) -> Run | None:
+    try:
+        return Run.model_validate_json(path.read_bytes())
+    except (ValidationError, json.JSONDecodeError):
+        return None

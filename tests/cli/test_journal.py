@@ -1,0 +1,70 @@
+"""Runs are recorded from before the first task, and two applies of one site keep apart."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from controlplane.cli.journal import KEPT_RUNS, Journal, Run, finished
+from controlplane.cli.run_record import RunRecord, StageTime
+from controlplane.kit.errors import Refused
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def journal(tmp_path) -> Journal:
+    return Journal(tmp_path / "rendered")
+
+
+def run(number: int = 0, **more) -> Run:
+    return Run(id=f"run-{number:04}", site="s", by="anna@desk", started_at=AT, **more)
+
+
+def test_a_second_apply_is_refused_and_told_whose_the_first_is(journal):
+    with journal.lock(), pytest.raises(Refused) as refusal, Journal(journal.folder.parent / "rendered").lock():
+        pass
+
+    assert "another apply of this site is running: " in refusal.value.detail
+    assert "process" in refusal.value.detail
+    with journal.lock():
+        pass
+
+
+def test_the_lock_is_held_as_long_as_anybody_who_inherited_it_runs(journal):
+    with journal.lock() as held:
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(held,))
+    with pytest.raises(Refused), journal.lock():
+        pass
+    child.communicate()
+    with journal.lock():
+        pass
+
+
+def test_a_run_that_was_killed_stays_on_record_as_unfinished(journal):
+    journal.keep(run())
+
+    assert journal.runs()[0].outcome == "unfinished"
+
+
+def test_a_finished_run_keeps_what_each_stage_took(journal):
+    record = RunRecord(
+        hosts={}, stages=[StageTime(name="Time", seconds=3, changed=1), StageTime(name="Base", seconds=9, changed=0)],
+        changes=[], failures=[], seconds=12,
+    )  # fmt: skip
+    journal.keep(finished(run(), record, at=AT))
+
+    assert journal.runs()[0].outcome == "done"
+    assert journal.stage_seconds(changing=False) == {"Time": 3, "Base": 9}
+    assert journal.stage_seconds(changing=True) == {"Time": 3}
+
+
+def test_old_records_go_and_damaged_ones_are_left_out(journal):
+    for number in range(KEPT_RUNS + 3):
+        journal.keep(run(number))
+    (journal.folder / "run-0100.json").write_text("{")
+
+    found = journal.runs()
+    assert len(found) == KEPT_RUNS - 1
+    assert found[0].id == "run-0003"
