@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from controlplane.bundle.contents import IN_RELEASE, MANIFEST, SIGNATURES, TRUST, Carried, is_beside
+from controlplane.bundle.reader import Reader, read
 from controlplane.kit.errors import BadInput, Refused
 
 BLOCK = tarfile.BLOCKSIZE
@@ -121,8 +122,8 @@ def folder_head(folder: Path) -> Head:
     return Head(manifest, trust, in_release.read_bytes() if in_release.is_file() else None)
 
 
-def tar_head(tar: int, name: str) -> Head:
-    """Read the head of a tar by its descriptor; raises Refused or BadInput."""
+def tar_head(tar: Reader, name: str) -> Head:
+    """Read the head of a tar; raises Refused or BadInput."""
     found: dict[str, bytes] = {}
     at = 0
     for path, content, end in _members(tar, name):
@@ -137,23 +138,23 @@ def tar_head(tar: int, name: str) -> Head:
         raise BadInput(f"{name} does not start with {MANIFEST} and {TRUST}", remedy="name the .tar that the build made")
     trust = {path: content for path, content in found.items() if path.startswith(TRUST) and path != ROOM}
     head = Head(found[MANIFEST], trust, found.get(IN_RELEASE), found.get(DELTA), at)
-    if os.pread(tar, at, 0) != head_bytes(head):
+    if read(tar, at, 0) != head_bytes(head):
         raise Refused(f"the head of {name} is altered", remedy="carry the bundle in again", code="bundle_altered")
     return head
 
 
-def _members(tar: int, name: str) -> Iterator[tuple[str, bytes, int]]:
+def _members(tar: Reader, name: str) -> Iterator[tuple[str, bytes, int]]:
     at = 0
     while True:
         try:
-            member = tarfile.TarInfo.frombuf(os.pread(tar, BLOCK, at), "utf-8", "surrogateescape")
+            member = tarfile.TarInfo.frombuf(read(tar, BLOCK, at), "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
             if at == 0:
                 raise BadInput(f"{name} is no tar: {error}", remedy="name the .tar that the build made") from None
             return
         if not 0 <= member.size <= LARGEST_HEAD_FILE or not member.isreg():
             return
-        yield member.name, os.pread(tar, member.size, at + BLOCK), at + BLOCK + padded(member.size)
+        yield member.name, read(tar, member.size, at + BLOCK), at + BLOCK + padded(member.size)
         at += BLOCK + padded(member.size)
 
 

@@ -1,17 +1,19 @@
 """Hold every byte of a bundle, as a folder or as a tar, against its manifest. Standard library and kit alone."""
 
 import hashlib
+import io
 import os
 import stat
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple  # buffers have no narrower type before Python 3.12
 
 from controlplane.bundle.archive import DELTA, Head, Placed, end_of, frame, place
 from controlplane.bundle.armour import require_same_text
 from controlplane.bundle.contents import IN_RELEASE, RELEASE, TRUST, Carried, Contents, is_beside, is_inside
+from controlplane.bundle.reader import OneFile, Reader, read
 from controlplane.kit.errors import Refused
 
 SLICE = 1 << 20
@@ -30,15 +32,22 @@ class _Seen(NamedTuple):
     size_bytes: int
 
 
-def digest_range(source: int, at: int, size_bytes: int) -> str:
-    """Return the SHA-256 of a part of an open file; shorter than asked gives another digest."""
-    digest, buffer = hashlib.sha256(), memoryview(bytearray(min(SLICE, size_bytes) or 1))
+def slices(source: Reader, at: int, size_bytes: int) -> Iterator[memoryview]:
+    """Yield a range in slices of one buffer; ends early where the source does."""
+    buffer = memoryview(bytearray(min(SLICE, size_bytes)))
     while size_bytes > 0:
-        count = os.preadv(source, [buffer[: min(SLICE, size_bytes)]], at)
+        count = source.read_into(buffer[: min(SLICE, size_bytes)], at)
         if count == 0:
-            return "shorter"
-        digest.update(buffer[:count])
+            return
+        yield buffer[:count]
         at, size_bytes = at + count, size_bytes - count
+
+
+def digest_range(source: Reader, at: int, size_bytes: int) -> str:
+    """Return the SHA-256 of a range; what is shorter than asked has another digest."""
+    digest = hashlib.sha256()
+    for piece in slices(source, at, size_bytes):
+        digest.update(piece)
     return digest.hexdigest()
 
 
@@ -46,7 +55,7 @@ def digest_file(path: Path, size_bytes: int) -> str:
     """Return the SHA-256 of a file that is expected to have this size; never follows a link."""
     source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        return digest_range(source, 0, size_bytes)
+        return digest_range(OneFile(source), 0, size_bytes)
     finally:
         os.close(source)
 
@@ -65,6 +74,13 @@ def require_whole(faults: Iterable[Fault], name: str, again: str) -> None:
 
 def folder_faults(root: Path, contents: Contents, head: Head) -> list[Fault]:
     """Return what differs between a folder and its manifest."""
+    faults, present = folder_layout(root, contents)
+    faults += _digest_faults(present, lambda file: digest_file(root / file.path, file.size_bytes))
+    return faults or release_faults(contents, head, lambda file: (root / file.path).read_bytes())
+
+
+def folder_layout(root: Path, contents: Contents) -> tuple[list[Fault], list[Carried]]:
+    """Return what is there and should not be, or the other way round, and the files that have their size."""
     seen = {path: found for path, found in _walk(root, "") if found.kind or not is_beside(path)}
     faults = []
     present = []
@@ -78,22 +94,20 @@ def folder_faults(root: Path, contents: Contents, head: Head) -> list[Fault]:
             faults.append(f"{file.path} has {found.size_bytes} bytes instead of {file.size_bytes}")
         else:
             present.append(file)
-    faults += [f"{path} is in the bundle and not in its manifest" for path in sorted(seen)]
-    faults += _digest_faults(present, lambda file: digest_file(root / file.path, file.size_bytes))
-    return faults or _release_faults(contents, head, lambda file: (root / file.path).read_bytes())
+    return faults + [f"{path} is in the bundle and not in its manifest" for path in sorted(seen)], present
 
 
-def tar_faults(tar: int, contents: Contents, head: Head, files: Iterable[Carried]) -> list[Fault]:
+def tar_faults(tar: Reader, contents: Contents, head: Head, files: Iterable[Carried]) -> list[Fault]:
     """Return what differs between a tar and the files that it should carry, byte for byte."""
     body = place(files, head.body_at)
-    if framing := list(_framing_faults(tar, body, head)):
-        return _diagnosed(tar, body) or framing
+    if framing := framing_faults(tar, body, head):
+        return framing
     at = {placed.file.path: placed.data_at for placed in body}
     carried = [placed.file for placed in body]
     faults = _digest_faults(carried, lambda file: digest_range(tar, at[file.path], file.size_bytes))
     if RELEASE not in at:
         return faults
-    return faults or _release_faults(contents, head, lambda file: os.pread(tar, file.size_bytes, at[file.path]))
+    return faults or release_faults(contents, head, lambda file: read(tar, file.size_bytes, at[file.path]))
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, _Seen]]:
@@ -119,36 +133,43 @@ def altered(file: Carried, found: str) -> Fault:
     return f"{file.path} is altered: its SHA-256 is {found[:16]}…, signed was {file.sha256[:16]}…"
 
 
-def _release_faults(contents: Contents, head: Head, read: Callable[[Carried], bytes]) -> list[Fault]:
+def release_faults(contents: Contents, head: Head, content: Callable[[Carried], bytes]) -> list[Fault]:
+    """Return whether the signed form of the repository's description says what the manifest's one says."""
     release = [file for file in contents.files if file.path == RELEASE]
     if not release:
         return [f"{IN_RELEASE} is in the bundle and not in its manifest"] if head.in_release is not None else []
     if head.in_release is None:
         return [f"{IN_RELEASE} is missing"]
     try:
-        require_same_text(read(release[0]), head.in_release, IN_RELEASE)
+        require_same_text(content(release[0]), head.in_release, IN_RELEASE)
     except Refused as refusal:
         return [refusal.detail]
     return []
 
 
-def _framing_faults(tar: int, body: list[Placed], head: Head) -> Iterator[Fault]:
+def framing_faults(tar: Reader, body: list[Placed], head: Head) -> list[Fault]:
+    """Return what is wrong between the files of a tar, in words where there are some."""
+    found = list(_framing_faults(tar, body, head))
+    return found and (_diagnosed(tar, body) or found)
+
+
+def _framing_faults(tar: Reader, body: list[Placed], head: Head) -> Iterator[Fault]:
     for placed in body:
         header = frame(placed.file.path, placed.file.size_bytes)
-        if os.pread(tar, len(header), placed.frame_at) != header:
+        if read(tar, len(header), placed.frame_at) != header:
             yield f"the header of {placed.file.path} is altered"
         spare = placed.end - placed.data_at - placed.file.size_bytes
-        if os.pread(tar, spare, placed.end - spare) != bytes(spare):
+        if read(tar, spare, placed.end - spare) != bytes(spare):
             yield f"what stands behind {placed.file.path} is altered"
     end = end_of(body, head)
     last = body[-1].end if body else head.body_at
-    if os.pread(tar, end - last, last) != bytes(end - last):
+    if read(tar, end - last, last) != bytes(end - last):
         yield "the end of the tar is altered or missing"
-    if os.fstat(tar).st_size > end:
-        yield f"{os.fstat(tar).st_size - end} bytes stand behind the end of the tar"
+    if tar.size_bytes > end:
+        yield f"{tar.size_bytes - end} bytes stand behind the end of the tar"
 
 
-def _diagnosed(tar: int, body: list[Placed]) -> list[Fault]:
+def _diagnosed(tar: Reader, body: list[Placed]) -> list[Fault]:
     """Say in words why a tar is not laid out as its manifest asks."""
     expected = {placed.file.path: placed.file for placed in body}
     faults: list[Fault] = []
@@ -168,13 +189,34 @@ def _diagnosed(tar: int, body: list[Placed]) -> list[Fault]:
     return faults + [f"{path} is missing" for path in expected]
 
 
-def _body_members(tar: int) -> Iterator[tarfile.TarInfo]:
-    with os.fdopen(os.dup(tar), "rb") as stream:
-        stream.seek(0)
-        with tarfile.open(fileobj=stream, mode="r:") as archive:
-            for member in archive:
-                if not member.name.startswith(TRUST) and not is_beside(member.name) and member.name != DELTA:
-                    yield member
+def _body_members(tar: Reader) -> Iterator[tarfile.TarInfo]:
+    with io.BufferedReader(_Stream(tar)) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+        for member in archive:
+            if not member.name.startswith(TRUST) and not is_beside(member.name) and member.name != DELTA:
+                yield member
+
+
+class _Stream(io.RawIOBase):
+    """A reader as the stream that `tarfile` wants."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader, self._at = reader, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._reader.size_bytes}
+        self._at = base[whence] + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._reader.read_into(memoryview(buffer), self._at)
+        self._at += count
+        return count
 
 
 def _kind(member: tarfile.TarInfo) -> str:

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from controlplane.bundle.archive import Head, folder_head, head_bytes, tar_head, trust_part
 from controlplane.bundle.contents import SIGNATURES, TRUST, root_path
+from controlplane.bundle.reader import opened
 from controlplane.bundle.roots import add_bundle_signature
 from controlplane.bundle.trust import (
     Signature,
@@ -82,11 +83,8 @@ def write_trust(folder: Path, trust: Mapping[str, bytes]) -> None:
 def _read(path: Path) -> Head:
     if path.is_dir():
         return folder_head(path)
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        return tar_head(handle, path.name)
-    finally:
-        os.close(handle)
+    with opened([path]) as tar:
+        return tar_head(tar, path.name)
 
 
 def _rewrite(tar: Path, head: Head, before: Head) -> None:

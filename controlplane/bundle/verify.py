@@ -13,6 +13,7 @@ from controlplane.bundle.check import folder_faults, require_whole, tar_faults
 from controlplane.bundle.journal import Event
 from controlplane.bundle.manifest import Manifest
 from controlplane.bundle.memory import Memory, roots_in
+from controlplane.bundle.reader import Reader, opened
 from controlplane.bundle.roots import is_good_signature
 from controlplane.bundle.terms import Judged, Platform, Terms, judge
 from controlplane.bundle.trust import SignedRoot, read_root, root_bytes
@@ -147,14 +148,11 @@ def _remember(path: Path, judged: Judged, trust: Trust, memory: Memory) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Head, int | None]]:
+def _opened(path: Path) -> Iterator[tuple[Head, Reader | None]]:
     if path.is_dir():
         yield folder_head(path), None
     elif path.is_file():
-        tar = os.open(path, os.O_RDONLY)
-        try:
+        with opened([path]) as tar:
             yield tar_head(tar, path.name), tar
-        finally:
-            os.close(tar)
     else:
         raise BadInput(f"{path} does not exist", remedy="build it: redoubt bundle build --out FOLDER")

@@ -1,11 +1,8 @@
-"""Unpack a bundle on the depot: checked against its manifest while it is read, current only when it is whole."""
+"""Take a bundle into the depot, with the program that the role put on the node."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-import tarfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -14,11 +11,11 @@ DOCUMENTATION = r"""
 module: bundle_unpacked
 short_description: A bundle unpacked below a folder, and made the current one
 description:
-  - The digest of the manifest comes from the inventory; every file must match the manifest.
-  - The bundle before stays current until the new one is whole, and is kept beside it.
+  - Signatures must be enough under the trust root; every file must match the signed manifest.
+  - The bundle before stays current until the new one is whole, and is kept beside it. Files that both have are linked.
 options:
   archive:
-    description: The tar of the bundle; removed when it is unpacked.
+    description: The tar of the bundle; its space is given back while it is unpacked, and it is removed after.
     type: path
     required: true
   digest:
@@ -29,109 +26,65 @@ options:
     description: Where bundles lie, each below its digest, with a link C(current).
     type: path
     required: true
+  root:
+    description: File with the trust root that was known when the inventory was rendered.
+    type: path
+    required: true
+  library:
+    description: Folder of the program that takes bundles in.
+    type: path
+    required: true
+  who:
+    description: Who carries the bundle in, for the import log.
+    type: str
+    default: redoubt site apply
+  reason:
+    description: Why a bundle is taken that is expired or below the floor, for the import log.
+    type: str
+    default: ""
 author: Redoubt
 """
 
-MANIFEST = "bundle.json"
-BESIDE = ("trust/", "apt/dists/redoubt/InRelease")
+OPTIONS = {
+    "archive": {"type": "path", "required": True},
+    "digest": {"type": "str", "required": True},
+    "folder": {"type": "path", "required": True},
+    "root": {"type": "path", "required": True},
+    "library": {"type": "path", "required": True},
+    "who": {"type": "str", "default": "redoubt site apply"},
+    "reason": {"type": "str", "default": ""},
+}
 
 
-class Altered(Exception):
-    """The archive is not the bundle that was signed."""
-
-
-def unpack(archive: Path, digest: str, target: Path) -> None:
-    """Write every file of the manifest below `target`; raises Altered at the first that differs."""
-    with tarfile.open(archive, "r:") as tar:
-        expected = manifest_of(tar, digest, target)
-        while member := tar.next():
-            wanted = expected.pop(member.name, None)
-            if member.name.startswith(BESIDE) and ".." not in Path(member.name).parts and member.isreg():
-                write(tar, member, target / member.name)
-                continue
-            if wanted is None or not member.isreg():
-                raise Altered(f"{member.name} is in the bundle and not in its manifest")
-            if write(tar, member, target / member.name) != wanted:
-                raise Altered(f"{member.name} does not have the signed digest")
-    if expected:
-        raise Altered(f"{min(expected)} is missing")
-
-
-def manifest_of(tar: tarfile.TarFile, digest: str, target: Path) -> dict[str, str]:
-    """Read the head of the archive; return digests by path."""
-    member = tar.next()
-    if member is None or member.name != MANIFEST or not member.isreg():
-        raise Altered(f"the archive does not start with {MANIFEST}")
-    if write(tar, member, target / MANIFEST) != digest:
-        raise Altered(f"{MANIFEST} is not the one that the inventory was rendered with")
-    files = json.loads((target / MANIFEST).read_bytes())["files"]
-    return {file["path"]: file["sha256"] for file in files if ".." not in Path(file["path"]).parts}
-
-
-def write(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
-    """Write one member and return its SHA-256."""
-    stream, digest = tar.extractfile(member), hashlib.sha256()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as out:
-        while stream is not None and (block := stream.read(1 << 20)):
-            digest.update(block)
-            out.write(block)
-    return digest.hexdigest()
-
-
-def take_in(module: AnsibleModule, archive: Path, digest: str, target: Path) -> None:
-    """Unpack beside the target, then move it there in one step."""
-    fresh = target.with_name(f".{digest}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
-        unpack(archive, digest, fresh)
-    except (Altered, tarfile.TarError, OSError) as error:
-        shutil.rmtree(fresh, ignore_errors=True)
-        archive.unlink(missing_ok=True)
-        module.fail_json(
-            msg=f"The bundle was altered on its way in: {error}. The depot still serves the one before. "
-            "Carry it in again: redoubt site apply"
-        )
-    for path in [fresh, *fresh.rglob("*")]:
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    fresh.rename(target)
-
-
-def make_current(folder: Path, digest: str) -> None:
-    """Point the link at the bundle in one step, and keep only the one before."""
-    link, fresh = folder / "current", folder / ".current.new"
-    before = link.readlink().name if link.is_symlink() else digest
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(digest)
-    fresh.rename(link)
-    for other in folder.iterdir():
-        if other.is_dir() and not other.is_symlink() and other.name not in (digest, before):
-            shutil.rmtree(other)
+def take_in(module: AnsibleModule) -> dict[str, object]:
+    """Run the program; its last words are the reason when it refuses."""
+    asked = module.params
+    words = {"source": asked["archive"], "depot": asked["folder"], "root": asked["root"], "digest": asked["digest"]}
+    words |= {"who": asked["who"], "accept": asked["reason"]}
+    options = [part for name, value in words.items() for part in (f"--{name}", value)]
+    environment = {"PYTHONPATH": asked["library"], "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
+    program = ["/usr/bin/env", "python3", "-m", "controlplane.bundle.depot_program", "take-in", *options]
+    code, answer, said = module.run_command(program, environ_update=environment)
+    if code:
+        reason = " ".join(line.removeprefix("depot: ").strip() for line in said.splitlines())
+        module.fail_json(msg=f"The bundle was not taken in; the depot serves the one before. {reason}")
+    taken: dict[str, object] = json.loads(answer)
+    return taken
 
 
 def main() -> None:
     """Take the bundle in if it is not there, and make it current."""
-    module = AnsibleModule(
-        argument_spec={
-            "archive": {"type": "path", "required": True},
-            "digest": {"type": "str", "required": True},
-            "folder": {"type": "path", "required": True},
-        },
-        supports_check_mode=True,
-    )
-    digest, folder = module.params["digest"], Path(module.params["folder"])
-    archive, target = Path(module.params["archive"]), folder / digest
-    link = folder / "current"
-    if target.is_dir() and link.is_symlink() and link.readlink().name == digest:
+    module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
+    link = Path(module.params["folder"]) / "current"
+    if link.is_symlink() and link.readlink().name == module.params["digest"]:
         module.exit_json(changed=False)
-    if not module.check_mode:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not target.is_dir():
-            take_in(module, archive, digest, target)
-        archive.unlink(missing_ok=True)
-        make_current(folder, digest)
-    module.exit_json(changed=True)
+    if module.check_mode:
+        module.exit_json(changed=True)
+    try:
+        taken = take_in(module)
+    finally:
+        Path(module.params["archive"]).unlink(missing_ok=True)
+    module.exit_json(**taken)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The depot takes a bundle in whole or not at all, and serves the one before until then."""
+"""The module of the depot's node: it runs the program, and says in one line why a bundle was not taken in."""
 
 import json
 import subprocess
@@ -7,41 +7,53 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.bundle.depot_program import _platform
 from tests.support.bundles import SmallBundle
 
 MODULE = Path("playbooks/library/bundle_unpacked.py")
 
 
-def test_a_bundle_that_is_whole_becomes_the_current_one(bundle, tmp_path):
-    answer = unpack(bundle.archive, bundle.digest, tmp_path / "depot")
+@pytest.fixture
+def bundle(tmp_path):
+    """A bundle for the machine that runs the test, because the program asks the node what it is."""
+    return SmallBundle(tmp_path / "first", **vars(_platform()))
+
+
+def test_a_bundle_that_is_whole_becomes_the_current_one_and_its_tar_is_used_up(bundle, tmp_path):
+    answer = unpack(bundle, tmp_path / "depot")
 
     assert answer["changed"] is True
     assert (tmp_path / "depot/current/wheels/files/tool-1.whl").read_bytes() == b"wheel"
+    assert not bundle.archive.exists()
 
 
 def test_the_second_time_nothing_changes(bundle, tmp_path):
-    unpack(bundle.archive, bundle.digest, tmp_path / "depot")
+    unpack(bundle, tmp_path / "depot")
 
-    assert unpack(bundle.archive, bundle.digest, tmp_path / "depot")["changed"] is False
+    assert unpack(bundle, tmp_path / "depot")["changed"] is False
 
 
-@pytest.mark.parametrize("at", [b"deb deb", b"floor"], ids=["in a file", "in the manifest"])
-def test_a_byte_that_flipped_on_the_way_in_leaves_the_bundle_before(bundle, tmp_path, at):
-    unpack(bundle.archive, bundle.digest, tmp_path / "depot")
-    later = SmallBundle(tmp_path / "next", wheel=b"later")
+def test_a_byte_that_flipped_on_the_way_in_leaves_the_bundle_before(bundle, tmp_path):
+    unpack(bundle, tmp_path / "depot")
+    later = SmallBundle(
+        tmp_path / "next", wheel=b"later", key=bundle.key, root=bundle.root, **{**bundle.facts, "serial": 2}
+    )
     content = bytearray(later.archive.read_bytes())
-    content[content.index(at)] ^= 1
+    content[content.index(b"later")] ^= 1
     later.archive.write_bytes(content)
 
-    answer = unpack(later.archive, later.digest, tmp_path / "depot")
+    answer = unpack(later, tmp_path / "depot")
 
-    assert "altered on its way in" in answer["msg"]
+    assert "the depot serves the one before" in answer["msg"]
+    assert "wheels/files/tool-1.whl is altered" in answer["msg"]
     assert (tmp_path / "depot/current").readlink().name == bundle.digest
-    assert {path.name for path in (tmp_path / "depot").iterdir()} == {"current", bundle.digest}
 
 
-def unpack(archive: Path, digest: str, folder: Path):
-    arguments = {"archive": str(archive), "digest": digest, "folder": str(folder)}
+def unpack(bundle: SmallBundle, folder: Path):
+    arguments = {
+        "archive": str(bundle.archive), "digest": bundle.digest, "folder": str(folder),
+        "root": str(bundle.root_file), "library": str(Path.cwd()),
+    }  # fmt: skip
     ansible = str(Path(sys.executable).parent / "ansible")
     local = ["localhost", "--connection=local", f"--module-path={MODULE.parent}", "--module-name=bundle_unpacked"]
     python = ["--extra-vars", f"ansible_python_interpreter={sys.executable}", "--one-line"]

@@ -16,7 +16,7 @@ def test_a_whole_bundle_verifies_to_its_digest(bundle, form):
     verified = verify_bundle(getattr(bundle, form), bundle.trust())
 
     assert verified.digest == bundle.digest
-    assert len(verified.manifest.files) == 3
+    assert len(verified.manifest.files) == 4
 
 
 @pytest.mark.parametrize("form", ["folder", "archive"])

@@ -6,7 +6,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from controlplane.bundle.archive import files_below, folder_head, pack_bundle
-from controlplane.bundle.contents import MANIFEST, is_beside
+from controlplane.bundle.armour import clear_signed
+from controlplane.bundle.contents import IN_RELEASE, MANIFEST, RELEASE, is_beside
 from controlplane.bundle.manifest import Manifest, carry, to_bytes
 from controlplane.bundle.roots import add_root_signature, new_root, trust_key
 from controlplane.bundle.signing import signed_trust, write_trust
@@ -47,6 +48,8 @@ class SmallBundle:
         for name, content in (("apt/pool/tool_1.deb", b"deb " * 5000), ("wheels/files/tool-1.whl", wheel)):
             self.write(name, content)
         self.write("lock.json", b"{}")
+        self.write(RELEASE, b"Origin: Redoubt\n-dashed line\n")
+        self.write(IN_RELEASE, clear_signed(b"Origin: Redoubt\n-dashed line\n", bytes(range(90)), "SHA512"))
         self.digest = self.seal()
 
     def write(self, name: str, content: bytes) -> None:
