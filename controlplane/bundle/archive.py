@@ -5,9 +5,8 @@ Standard library and kit alone: the depot's node runs it too.
 """
 
 import os
-import shutil
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from controlplane.kit.errors import BadInput, Refused
 BLOCK = tarfile.BLOCKSIZE
 RECORD = tarfile.RECORDSIZE
 ROOM = "trust/room"
+Buffer = bytes | memoryview
 TRUST_STEP = 65536  # the trust part of a tar is a multiple of this, so that a signature fits in without moving the rest
 LARGEST_HEAD_FILE = 256 << 20
 DELTA = "delta.json"
@@ -94,21 +94,29 @@ def pack_bundle(folder: Path, archive: Path) -> Path:
     head = folder_head(folder)
     paths = [path for path in files_below(folder) if not is_beside(path.relative_to(folder).as_posix())]
     files = sorted(Carried(path.relative_to(folder).as_posix(), "", path.stat().st_size) for path in paths)
-    write_tar(archive, head, files, folder)
+    write_tar(archive, head, files, lambda file: _content(folder / file.path))
     return archive
 
 
-def write_tar(archive: Path, head: Head, files: Iterable[Carried], folder: Path) -> None:
-    """Write a tar of a head and files, whose content is below `folder`; constant memory."""
+def write_tar(
+    archive: Path, head: Head, files: Iterable[Carried], content: Callable[[Carried], Iterable[Buffer]]
+) -> None:
+    """Write a tar of a head and files; constant memory."""
     with archive.open("wb") as out:
         out.write(head_bytes(head))
         for file in files:
             out.write(frame(file.path, file.size_bytes))
-            with (folder / file.path).open("rb") as stream:
-                shutil.copyfileobj(stream, out, 1 << 20)
+            for piece in content(file):
+                out.write(piece)
             out.write(bytes(-file.size_bytes % BLOCK))
         out.write(bytes(2 * BLOCK))
         out.write(bytes(-out.tell() % RECORD))
+
+
+def _content(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 18):
+            yield piece
 
 
 def folder_head(folder: Path) -> Head:

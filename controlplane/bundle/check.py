@@ -18,6 +18,7 @@ from controlplane.kit.errors import Refused
 
 SLICE = 1 << 20
 Fault = str
+Advance = Callable[[int], None]
 _KINDS = {
     stat.S_IFREG: "",
     stat.S_IFLNK: "a symbolic link",
@@ -43,19 +44,25 @@ def slices(source: Reader, at: int, size_bytes: int) -> Iterator[memoryview]:
         at, size_bytes = at + count, size_bytes - count
 
 
-def digest_range(source: Reader, at: int, size_bytes: int) -> str:
+def unseen(size_bytes: int) -> None:
+    """Advance nothing."""
+    del size_bytes
+
+
+def digest_range(source: Reader, at: int, size_bytes: int, advance: Advance = unseen) -> str:
     """Return the SHA-256 of a range; what is shorter than asked has another digest."""
     digest = hashlib.sha256()
     for piece in slices(source, at, size_bytes):
         digest.update(piece)
+        advance(len(piece))
     return digest.hexdigest()
 
 
-def digest_file(path: Path, size_bytes: int) -> str:
+def digest_file(path: Path, size_bytes: int, advance: Advance = unseen) -> str:
     """Return the SHA-256 of a file that is expected to have this size; never follows a link."""
     source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        return digest_range(OneFile(source), 0, size_bytes)
+        return digest_range(OneFile(source), 0, size_bytes, advance)
     finally:
         os.close(source)
 
@@ -72,10 +79,10 @@ def require_whole(faults: Iterable[Fault], name: str, again: str) -> None:
         )
 
 
-def folder_faults(root: Path, contents: Contents, head: Head) -> list[Fault]:
+def folder_faults(root: Path, contents: Contents, head: Head, advance: Advance = unseen) -> list[Fault]:
     """Return what differs between a folder and its manifest."""
     faults, present = folder_layout(root, contents)
-    faults += _digest_faults(present, lambda file: digest_file(root / file.path, file.size_bytes))
+    faults += _digest_faults(present, lambda file: digest_file(root / file.path, file.size_bytes, advance))
     return faults or release_faults(contents, head, lambda file: (root / file.path).read_bytes())
 
 
@@ -97,14 +104,14 @@ def folder_layout(root: Path, contents: Contents) -> tuple[list[Fault], list[Car
     return faults + [f"{path} is in the bundle and not in its manifest" for path in sorted(seen)], present
 
 
-def tar_faults(tar: Reader, contents: Contents, head: Head, files: Iterable[Carried]) -> list[Fault]:
-    """Return what differs between a tar and the files that it should carry, byte for byte."""
-    body = place(files, head.body_at)
+def tar_faults(tar: Reader, contents: Contents, head: Head, advance: Advance = unseen) -> list[Fault]:
+    """Return what differs between a whole tar and its manifest, byte for byte."""
+    body = place(contents.files, head.body_at)
     if framing := framing_faults(tar, body, head):
         return framing
     at = {placed.file.path: placed.data_at for placed in body}
     carried = [placed.file for placed in body]
-    faults = _digest_faults(carried, lambda file: digest_range(tar, at[file.path], file.size_bytes))
+    faults = _digest_faults(carried, lambda file: digest_range(tar, at[file.path], file.size_bytes, advance))
     if RELEASE not in at:
         return faults
     return faults or release_faults(contents, head, lambda file: read(tar, file.size_bytes, at[file.path]))

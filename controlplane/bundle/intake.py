@@ -6,7 +6,6 @@ Standard library and kit alone: the depot's node runs this file too.
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,12 +18,11 @@ from controlplane.bundle.check import (
     folder_faults,
     release_faults,
     require_whole,
-    slices,
 )
 from controlplane.bundle.contents import IN_RELEASE, MANIFEST, Carried
 from controlplane.bundle.depot_folder import DepotFolder
 from controlplane.bundle.journal import Event
-from controlplane.bundle.reader import OneFile, Punch
+from controlplane.bundle.reader import Punch
 from controlplane.bundle.secret_scan import is_scanned, secret_in, secret_name
 from controlplane.bundle.source import Source, opened_source
 from controlplane.bundle.terms import Judged, Platform, Terms, judge
@@ -182,19 +180,18 @@ def _write(depot: DepotFolder, source: Source, asked: Asked, judged: Judged) -> 
 
 
 def _require_base(work: _Work, judged: Judged) -> None:
-    """A delta needs what its base has."""
+    """A delta needs its base, and from it what it does not carry."""
+    delta = work.source.delta
+    if delta is None:
+        return
     carried = {file.path for file in work.source.carried(judged.contents)}
-    missing = [
-        file.path
-        for file in judged.contents.files
-        if file.path not in carried and (file.sha256, file.size_bytes) not in work.known
-    ]
-    if missing and work.source.delta:
+    lacks = [f for f in judged.contents.files if f.path not in carried and (f.sha256, f.size_bytes) not in work.known]
+    if lacks or not work.target.with_name(delta.base).is_dir():
         raise Refused(
-            f"the delta stands on bundle {work.source.delta.base[:16]}…, and {missing[0]} of that is not here",
+            f"the delta stands on bundle {delta.base[:16]}…, which is not here as a whole",
             remedy="carry that bundle in first, or the whole bundle instead of the delta",
             code="base_missing",
-            reasons=tuple(f"{path} is missing" for path in missing),
+            reasons=tuple(f"{file.path} is missing" for file in lacks),
         )
 
 
@@ -240,7 +237,7 @@ def _is_intact(path: Path, file: Carried) -> bool:
 def _copy(work: _Work, file: Carried, target: Path) -> int:
     digest, text = hashlib.sha256(), bytearray()
     with target.open("xb") as out:
-        for piece in _pieces(work, file):
+        for piece in work.source.pieces(file, work.body):
             digest.update(piece)
             out.write(piece)
             if is_scanned(file.size_bytes):
@@ -251,17 +248,6 @@ def _copy(work: _Work, file: Carried, target: Path) -> int:
     _require_no_secret([found] if (found := secret_in(file.path, bytes(text))) else [])
     _forget(work, file)
     return file.size_bytes
-
-
-def _pieces(work: _Work, file: Carried) -> Iterator[memoryview]:
-    if work.source.tar is not None and file.path in work.body:
-        yield from slices(work.source.tar, work.body[file.path].data_at, file.size_bytes)
-    elif work.source.folder is not None:
-        handle = os.open(work.source.folder / file.path, os.O_RDONLY | os.O_NOFOLLOW)
-        try:
-            yield from slices(OneFile(handle), 0, file.size_bytes)
-        finally:
-            os.close(handle)
 
 
 def _forget(work: _Work, file: Carried) -> None:

@@ -51,7 +51,7 @@ class Journal:
     def append(self, event: Event, at: datetime) -> None:
         """Add an entry; it is on the disk when this returns, or the journal is as it was."""
         entries, lines = self.entries(), self._lines()
-        prev = sha256_hex(lines[-1]) if lines else FIRST
+        prev = self._head(lines)
         line = canonical_json({"seq": len(entries) + 1, "prev": prev, "at": timestamp(at), **_plain(event)}) + b"\n"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -60,6 +60,15 @@ class Journal:
         finally:
             os.close(handle)
         _replace(self._note, f"{len(entries) + 1} {sha256_hex(line[:-1])}\n")
+
+    @property
+    def head(self) -> str:
+        """The hash of the last line, to be written down elsewhere."""
+        return self._head(self._lines())
+
+    @staticmethod
+    def _head(lines: list[bytes]) -> str:
+        return sha256_hex(lines[-1]) if lines else FIRST
 
     @property
     def _note(self) -> Path:

@@ -1,15 +1,16 @@
 """Where a bundle comes from: a folder, a tar, a delta, or a tar in parts. Standard library and kit alone."""
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from controlplane.bundle.archive import Head, Placed, folder_head, place, tar_head
-from controlplane.bundle.check import folder_layout, framing_faults, require_whole
+from controlplane.bundle.check import folder_layout, framing_faults, require_whole, slices
 from controlplane.bundle.contents import Carried, Contents
 from controlplane.bundle.delta_list import DeltaList, files_of, read_delta
-from controlplane.bundle.reader import Punch, Reader, opened
+from controlplane.bundle.reader import OneFile, Punch, Reader, opened
 from controlplane.kit.errors import BadInput
 
 
@@ -35,6 +36,17 @@ class Source:
         body = place(files_of(contents, self.delta), self.head.body_at)
         require_whole(framing_faults(self.tar, body, self.head), self.name, "the command")
         return {placed.file.path: placed for placed in body}
+
+    def pieces(self, file: Carried, body: Mapping[str, Placed]) -> Iterator[memoryview]:
+        """Yield the content of one file; `body` says where it lies in the tar."""
+        if self.tar is not None and file.path in body:
+            yield from slices(self.tar, body[file.path].data_at, file.size_bytes)
+        elif self.folder is not None:
+            handle = os.open(self.folder / file.path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                yield from slices(OneFile(handle), 0, file.size_bytes)
+            finally:
+                os.close(handle)
 
     def carried(self, contents: Contents) -> tuple[Carried, ...]:
         """Return the files whose content is here."""

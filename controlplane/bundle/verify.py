@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from controlplane.bundle.archive import Head, folder_head, tar_head
 from controlplane.bundle.armour import one_block
@@ -23,6 +24,22 @@ from controlplane.kit.errors import BadInput
 PLATFORM = Platform("trixie", "amd64")  # what the roles install on
 
 
+class Progress(Protocol):
+    """Who is told how far it is."""
+
+    def start(self, what: str, total_bytes: int) -> None: ...
+    def advance(self, size_bytes: int) -> None: ...
+    def end(self) -> None: ...
+
+
+class Unseen:
+    """Nobody watches."""
+
+    def start(self, what: str, total_bytes: int) -> None: ...
+    def advance(self, size_bytes: int) -> None: ...
+    def end(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Trust:
     """What a workstation trusts: `root` is a file, by default the builder's own in `cache`, which also remembers.
@@ -35,6 +52,7 @@ class Trust:
     accept: str = ""
     platform: Platform | None = None
     clock: Clock = field(default_factory=SystemClock)
+    progress: Progress = field(default_factory=Unseen)
 
 
 @dataclass(frozen=True)
@@ -69,10 +87,12 @@ def verify_bundle(path: Path, trust: Trust) -> Verified:
     memory, given = _memory(trust)
     with _opened(path) as (head, tar):
         judged = _judged(head, trust, memory, given)
+        trust.progress.start(f"verify {path.name}", judged.contents.size_bytes)
         if tar is None:
-            faults = folder_faults(path, judged.contents, head)
+            faults = folder_faults(path, judged.contents, head, trust.progress.advance)
         else:
-            faults = tar_faults(tar, judged.contents, head, judged.contents.files)
+            faults = tar_faults(tar, judged.contents, head, trust.progress.advance)
+        trust.progress.end()
         require_whole(faults, path.name, f"redoubt bundle verify {path}")
         verified = _verified(head, judged)
     _remember(path, judged, trust, memory)
@@ -94,9 +114,14 @@ def read_root_file(path: Path) -> SignedRoot:
         raise BadInput(f"{path} does not exist", remedy="name the trust root of the signers: --root FILE") from None
 
 
+def given_root(trust: Trust) -> SignedRoot:
+    """Return the root that this workstation pins: the one named, or the builder's own."""
+    return read_root_file(trust.root) if trust.root else _own_root(trust.cache)
+
+
 def _memory(trust: Trust) -> tuple[Memory, SignedRoot]:
     """Return what this workstation remembers of the chain that the given root belongs to."""
-    given = read_root_file(trust.root) if trust.root else _own_root(trust.cache)
+    given = given_root(trust)
     base = trust.cache / "trust"
     for folder in sorted(base.iterdir()) if base.is_dir() else []:
         if any(known.digest == given.digest for known in roots_in(folder)):

@@ -10,7 +10,7 @@ import typer
 from controlplane.bundle.build import Order, build_bundle
 from controlplane.bundle.trust import timestamp
 from controlplane.bundle.verify import Verified, inspect_bundle, overrides_of, verify_bundle
-from controlplane.cli import bundle_lock, bundle_trust
+from controlplane.cli import bundle_lock, bundle_transfer, bundle_trust
 from controlplane.cli.bundle_closure import check_closure, lock_of
 from controlplane.cli.bundle_trust import DEFAULT_CACHE, Accept, Cache, RootFile, trust_of
 from controlplane.cli.screen import Json, say, show_json
@@ -23,6 +23,11 @@ app.command("list")(bundle_lock.list_artefacts)
 app.command()(bundle_lock.fetch)
 app.add_typer(bundle_trust.trust, name="trust")
 app.command()(bundle_trust.sign)
+app.command()(bundle_transfer.diff)
+app.command()(bundle_transfer.split)
+app.command()(bundle_transfer.join)
+app.command("import")(bundle_transfer.import_bundle)
+app.command("log")(bundle_transfer.show_log)
 
 Where = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder of a bundle, or its .tar.")]
 Closure = Annotated[

@@ -12,6 +12,7 @@ from controlplane.bundle.roots import add_root_signature, is_good_signature, nam
 from controlplane.bundle.signing import sign_bundle
 from controlplane.bundle.trust import SignedRoot, newest_root, root_bytes, timestamp
 from controlplane.bundle.verify import Trust, read_root_file
+from controlplane.cli.progress import ProgressLine
 from controlplane.cli.screen import Json, say, show_json
 from controlplane.kit.clock import SystemClock
 from controlplane.kit.crypto import load_signing_key, load_verify_key, new_signing_key_pem, public_pem
@@ -37,7 +38,7 @@ Out = Annotated[Path, typer.Option("--out", help="File to write.")]
 
 def trust_of(root: Path | None, cache: Path, accept: str = "") -> Trust:
     """Return what this workstation trusts, from the options of a command."""
-    return Trust(cache.expanduser(), root, accept)
+    return Trust(cache.expanduser(), root, accept, progress=ProgressLine())
 
 
 @trust.command("key")

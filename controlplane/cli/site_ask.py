@@ -84,7 +84,8 @@ def ask_of(
     """Return an asking that fits together; raises BadInput or Refused where it does not."""
     site, _ = read_site(spec)
     folder = rendered_folder(spec, rendered)
-    inputs = _inputs(site, spec, bundle, assets)
+    reason = {"depot_reason": verified.reason} if verified.reason else {}
+    inputs = _inputs(site, spec, bundle, assets) | reason
     _refuse_other_bundle(site, spec, folder, verified)
     return Ask(site, spec, folder, verified, inputs, reach)
 
