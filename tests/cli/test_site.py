@@ -164,7 +164,7 @@ def test_bundle_verify_and_inspect_agree_on_the_digest(made):
     trust = words[2:]
 
     found = [
-        json.loads(run(bundle_cli.app, verb, str(bundle.archive), *trust, "--json").output)["digest"]
+        json.loads(run(bundle_cli.app, verb, str(bundle.archive), *trust, "--json").stdout)["digest"]
         for verb in ("verify", "inspect")
     ]
 
