@@ -57,13 +57,17 @@ class Trust:
 
 @dataclass(frozen=True)
 class Verified:
-    """A bundle that may be trusted; after `verify_bundle` its every byte is the one that was signed."""
+    """A bundle that may be trusted; after `verify_bundle` its every byte is the one that was signed.
+
+    `reason` is the one given for a bundle that is expired or below the floor; `lifted` says which.
+    """
 
     manifest: Manifest
     digest: str
     root: SignedRoot
     signers: tuple[str, ...]
     lifted: tuple[str, ...]
+    reason: str = ""
 
     @property
     def apt_key(self) -> str:
@@ -79,7 +83,7 @@ def inspect_bundle(path: Path, trust: Trust) -> Verified:
     """Check signatures, expiry and floor alone and return the manifest; raises BadInput or Refused."""
     memory, given = _memory(trust)
     with _opened(path) as (head, _):
-        return _verified(head, _judged(head, trust, memory, given))
+        return _verified(head, _judged(head, trust, memory, given), trust)
 
 
 def verify_bundle(path: Path, trust: Trust) -> Verified:
@@ -94,7 +98,7 @@ def verify_bundle(path: Path, trust: Trust) -> Verified:
             faults = tar_faults(tar, judged.contents, head, trust.progress.advance)
         trust.progress.end()
         require_whole(faults, path.name, f"redoubt bundle verify {path}")
-        verified = _verified(head, judged)
+        verified = _verified(head, judged, trust)
     _remember(path, judged, trust, memory)
     return verified
 
@@ -146,9 +150,10 @@ def _judged(head: Head, trust: Trust, memory: Memory, given: SignedRoot) -> Judg
     return judge(head, terms, is_good_signature)
 
 
-def _verified(head: Head, judged: Judged) -> Verified:
+def _verified(head: Head, judged: Judged, trust: Trust) -> Verified:
     manifest = Manifest.model_validate_json(head.manifest)
-    return Verified(manifest, judged.contents.digest, judged.root, judged.signers, judged.lifted)
+    reason = trust.accept if judged.lifted else ""
+    return Verified(manifest, judged.contents.digest, judged.root, judged.signers, judged.lifted, reason)
 
 
 def _remember(path: Path, judged: Judged, trust: Trust, memory: Memory) -> None:
