@@ -1,0 +1,173 @@
+"""When a node counts as isolated. Unknown means no: what was not tried, or not seen, is never green."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from datetime import datetime, timedelta
+
+from controlplane.contracts.proof import Context, NodePart, SiteProof, Trap, Vantage
+from controlplane.domains.health.types import Fault, IncidentKind, Judgement, NewestProof
+
+LEAKS = frozenset({"sent", "answered", "present"})
+BLOCKED = frozenset({"denied", "no_route", "silent", "unresolved", "unsupported", "absent"})
+KINDS = frozenset({"tcp", "udp", "icmp", "dns", "ntp", "other", "ip6", "metadata", "proxy"})
+HOOKS = ("input", "output", "forward")
+STALE_AFTER = timedelta(minutes=40)  # two timers of 15 minutes, their jitter, and one that was late
+REOPENED_WITHIN = timedelta(hours=1)
+
+
+def judge_node(part: NodePart) -> Judgement:
+    """Judge what one node saw."""
+    open_hooks = [hook for hook in HOOKS if part.policies.get(hook) != "drop"]
+    leaks = [f"the kernel of {part.node} has no boundary for {', '.join(open_hooks)}"] if open_hooks else []
+    leaks += [leak for context in part.contexts for leak in _leaks(part.node, context)]
+    if part.witness is not None and part.witness.left:
+        leaks.append(f"{part.node}: {part.witness.left} packets passed every filter on their way outside")
+    return _judgement(leaks, [*_gaps(part), *_uncounted(part)])
+
+
+def judge_site(proof: SiteProof, parts: Mapping[str, NodePart]) -> Judgement:
+    """Judge a whole site from its evidence; `parts` are the nodes' parts whose signatures hold."""
+    judged = [judge_node(part) for part in parts.values()]
+    leaks = [reason for one in judged if one.verdict == "leaking" for reason in one.reasons]
+    doubts = [reason for one in judged if one.verdict == "inconclusive" for reason in one.reasons]
+    doubts += [
+        f"{node.name} gave no proof: {proof.absent.get(node.name, 'no reason given')}"
+        for node in proof.declared
+        if node.name not in parts
+    ]
+    for vantage in proof.outside_in:
+        leaks += strangers(vantage)
+        doubts += _unsure(vantage)
+    if not proof.outside_in:
+        doubts.append("nobody knocked from outside")
+    return _judgement([*leaks, *_trapped(proof.trap)], [*doubts, *_deaf(proof.trap)])
+
+
+def strangers(vantage: Vantage) -> list[str]:
+    """Return the ports that answer and that nobody declared."""
+    return [
+        f"{answer.node} answers {answer.protocol} {answer.port} to the {vantage.name} ({answer.how}), undeclared"
+        for answer in vantage.answered
+        if not any(
+            (allowed.node, allowed.protocol) == (answer.node, answer.protocol)
+            and allowed.first <= answer.port <= allowed.last
+            for allowed in vantage.allowed
+        )
+    ]
+
+
+def tally(context: Context) -> tuple[int, int, int]:
+    """Return attempts, blocked and leaked of one context."""
+    outcomes = Counter[str]()
+    for attempts in context.attempts:
+        outcomes.update(attempts.outcomes)
+    leaked, blocked = (sum(outcomes[word] for word in words) for words in (LEAKS, BLOCKED))
+    return outcomes.total(), blocked, leaked
+
+
+def faults_of(
+    node: str, newest: NewestProof | None, declared_at: datetime, still_open: AbstractSet[IncidentKind], now: datetime
+) -> list[Fault]:
+    """Return what is wrong with a node. Only a fresh proof of isolation ends a leak, and doubt only ends by proof."""
+    sha256, verdict = (newest.sha256, newest.verdict) if newest else ("", "inconclusive")
+    detail = "; ".join(newest.reasons[:3]) if newest else ""
+    found = {IncidentKind.LEAK: detail} if verdict == "leaking" else {}
+    if newest and verdict == "inconclusive":
+        found[IncidentKind.UNPROVEN] = detail
+    since = max(newest.at, declared_at) if newest else declared_at
+    if now - since > STALE_AFTER:
+        minutes = int((now - since).total_seconds() // 60)
+        found[IncidentKind.STALE] = f"no proof for {minutes} minutes" if newest else "its timer never gave a proof"
+    if verdict == "inconclusive" and IncidentKind.LEAK in still_open:
+        found.setdefault(IncidentKind.LEAK, f"leaked before, and is not proven since: {detail}")
+    if IncidentKind.STALE in found:
+        for kind in still_open - found.keys():
+            found[kind] = found[IncidentKind.STALE]
+    return [Fault(kind, node, text, sha256) for kind, text in found.items()]
+
+
+def is_reopened(closed_at: datetime, now: datetime) -> bool:
+    """Say whether a fault that is back so soon is the same incident."""
+    return now - closed_at <= REOPENED_WITHIN
+
+
+def _judgement(leaks: list[str], doubts: list[str]) -> Judgement:
+    if leaks:
+        return Judgement("leaking", (*leaks, *doubts))
+    return Judgement("inconclusive", tuple(doubts)) if doubts else Judgement("isolated")
+
+
+def _leaks(node: str, context: Context) -> Iterator[str]:
+    for anomaly in context.anomalies:
+        if anomaly.outcome in LEAKS:
+            yield f"{node}, {context.name}: {anomaly.target} was {anomaly.outcome} {anomaly.detail}".rstrip()
+    listed = sum(anomaly.outcome in LEAKS for anomaly in context.anomalies)
+    if tally(context)[2] > listed:
+        yield f"{node}, {context.name}: {tally(context)[2] - listed} leaks are counted and not listed"
+
+
+def _gaps(part: NodePart) -> Iterator[str]:
+    """Say which evidence is missing."""
+    names = {context.name for context in part.contexts}
+    wanted = ["root", *(f"user {name}" for name in part.expected), *(["slurm job"] if part.expects_job else [])]
+    yield from (f"{part.node}: nothing was tried as {name}" for name in wanted if name not in names)
+    for context in part.contexts:
+        yield from (f"{part.node}, {context.name}: {gap}" for gap in _context_gaps(context))
+
+
+def _context_gaps(context: Context) -> Iterator[str]:
+    if context.error:
+        yield context.error
+        return
+    broken = sorted(means for means, worked in context.control.items() if not worked)
+    if broken or not {"tcp", "udp"} <= context.control.keys():
+        yield f"the prober does not reach loopback itself ({', '.join(broken) or 'not tried'}), so it proves nothing"
+    tried = {attempts.kind for attempts in context.attempts if sum(attempts.outcomes.values())}
+    if tried < KINDS:
+        yield f"not tried: {', '.join(sorted(KINDS - tried))}"
+    failed = [anomaly for anomaly in context.anomalies if anomaly.outcome == "failed"]
+    yield from (f"{anomaly.target} failed: {anomaly.detail}" for anomaly in failed)
+
+
+def _uncounted(part: NodePart) -> Iterator[str]:
+    """Say where the kernel's own counters do not bear the attempts out."""
+    if part.witness is None or part.drops_before is None or part.drops_after is None:
+        yield f"{part.node}: the kernel's counters could not be read"
+        return
+    taken = sum(_taken(context) for context in part.contexts)
+    rise = _dropped(part.drops_after) - _dropped(part.drops_before)
+    if rise < taken:
+        yield f"{part.node}: the boundary counted {rise} drops for {taken} packets that it was given"
+    if part.witness.tried < taken:
+        yield f"{part.node}: the kernel saw {part.witness.tried} packets for {taken} attempts"
+
+
+def _taken(context: Context) -> int:
+    """Count attempts that handed the kernel a packet which then went nowhere."""
+    return sum(attempts.outcomes.get("denied", 0) + attempts.outcomes.get("silent", 0) for attempts in context.attempts)
+
+
+def _dropped(counters: Mapping[str, int]) -> int:
+    return sum(packets for name, packets in counters.items() if name.startswith("dropped_out"))
+
+
+def _unsure(vantage: Vantage) -> Iterator[str]:
+    if vantage.error:
+        yield f"from the {vantage.name}: {vantage.error}"
+    elif not vantage.control:
+        yield f"from the {vantage.name}: the scanner does not reach what it must, so its silence proves nothing"
+
+
+def _trapped(trap: Trap | None) -> Iterable[str]:
+    if trap is None:
+        return ()
+    return (
+        f"the trap heard {p.source} send {p.protocol} to {p.destination} {p.port or ''}".rstrip() for p in trap.packets
+    )
+
+
+def _deaf(trap: Trap | None) -> Iterable[str]:
+    if trap is None or trap.heard_canary:
+        return ()
+    return (f"the trap {trap.recorder} did not hear the canary: {trap.error or 'it recorded nothing'}",)

@@ -1,0 +1,41 @@
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from controlplane.contracts.proof import Verdict
+
+
+class IncidentKind(StrEnum):
+    """What is wrong with the boundary of a node, or with what is known of it."""
+
+    LEAK = "boundary-leak"
+    UNPROVEN = "boundary-unproven"
+    STALE = "proof-stale"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict and every reason against `isolated`."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is wrong now. `evidence_sha256` is that of the proof that shows it, "" where none came."""
+
+    kind: IncidentKind
+    subject: str
+    detail: str
+    evidence_sha256: str
+
+
+@dataclass(frozen=True)
+class NewestProof:
+    """What a node last told of its boundary; `at` is when it was made or, if earlier by this clock, when it came."""
+
+    sha256: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    at: datetime
