@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, FastAPI
 
 from controlplane.api.errors import add_error_handlers
-from controlplane.api.v1 import audit, fleet, health, identity, machines, runs, serving
+from controlplane.api.v1 import audit, fleet, health, identity, incidents, machines, runs, serving
 from controlplane.kit.tx import Database
 
 PREFIX = "/api/v1"
@@ -23,7 +23,7 @@ class Surroundings:
 
 def make_admin_app(given: Surroundings) -> FastAPI:
     """Admin API and runners' calls; on the box machines' calls too."""
-    routers = [identity.router, fleet.router, serving.router, audit.router, runs.router]
+    routers = [identity.router, fleet.router, serving.router, audit.router, incidents.router, runs.router]
     if given.gateway_token is not None:
         routers.append(machines.router)
     return _make_app(given, "Redoubt admin API", routers)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from controlplane.cli.incidents import INCIDENT_COLUMNS
 from controlplane.cli.screen import Json, say, show, show_json
 from controlplane.cli.session import connect
 from controlplane.contracts import admin
@@ -22,12 +23,13 @@ GPU_COLUMNS = [("NODE", "node"), ("GPU", "name"), ("UUID", "uuid"), ("STATE", "s
 def fleet(context: typer.Context, *, as_json: Json = False) -> None:
     """Show every node and GPU, and what is wrong with them."""
     with connect(context) as client:
-        found = list(client.list_nodes())
+        found, wrong = list(client.list_nodes()), list(client.list_incidents(every=False))
     if as_json:
         show_json([node.model_dump(mode="json") for node in found])
         return
     show(found, NODE_COLUMNS, as_json=False, empty="no nodes; declare them: redoubt node declare SITE.YML")
     show([gpu for node in found for gpu in node.gpus], GPU_COLUMNS, as_json=False, empty="no node reports a GPU")
+    show(wrong, INCIDENT_COLUMNS, as_json=False, empty="no incident is open")
 
 
 @nodes.command("list")

@@ -108,6 +108,12 @@ class AdminClient:
     def delete_endpoint(self, name: str) -> None:
         self._send("DELETE", f"/endpoints/{_word(name)}")
 
+    def list_incidents(self, *, every: bool) -> Iterator[admin.Incident]:
+        return self._list("/incidents", admin.Incident, state="all" if every else "open")
+
+    def get_incident(self, incident_id: str) -> admin.Incident:
+        return self._get(f"/incidents/{_word(incident_id)}", admin.Incident)
+
     def list_audit_events(self) -> Iterator[admin.AuditEvent]:
         return self._list("/audit-events", admin.AuditEvent)
 
@@ -117,12 +123,12 @@ class AdminClient:
     def _post(self, path: str, ask: BaseModel, shape: type[Shape]) -> Shape:
         return _read(shape, self._send("POST", path, ask, {"Idempotency-Key": new_id("call")}))
 
-    def _list(self, path: str, shape: type[Shape]) -> Iterator[Shape]:
+    def _list(self, path: str, shape: type[Shape], **asked: str) -> Iterator[Shape]:
         """Give every row, page by page as they are asked for."""
         cursor: str | None = ""
         while cursor is not None:
-            query = f"?cursor={cursor}" if cursor else ""
-            answer = self._send("GET", f"{path}{query}")
+            query = httpx.QueryParams({**asked, **({"cursor": cursor} if cursor else {})})
+            answer = self._send("GET", f"{path}?{query}" if query else path)
             page = admin.Rows[shape].model_validate_json(answer)  # type: ignore[valid-type]  # a class, known when called
             yield from page.items
             cursor = page.cursor

@@ -202,6 +202,20 @@ class Endpoint(Answer):
     created_at: AwareDatetime
 
 
+class Incident(Answer):
+    """`evidence_sha256` is the digest of the proof that shows it; `times` counts its openings."""
+
+    id: str
+    kind: str
+    subject: str
+    opened_at: AwareDatetime
+    last_seen_at: AwareDatetime
+    closed_at: AwareDatetime | None
+    times: int
+    detail: str
+    evidence_sha256: str
+
+
 class AuditEvent(Answer):
     seq: int
     at: AwareDatetime

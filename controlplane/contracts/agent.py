@@ -2,6 +2,7 @@
 
 from pydantic import AwareDatetime
 
+from controlplane.contracts.proof import ProofSummary
 from controlplane.contracts.strict import Strict
 
 
@@ -51,3 +52,4 @@ class NodeReport(Strict):
     driver: str
     gpus: tuple[GpuReading, ...]
     lost_gpus: tuple[LostGpu, ...]
+    proof: ProofSummary | None = None

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from controlplane.domains.audit.types import SYSTEM
+from controlplane.domains.health import service as health
 from controlplane.domains.serving import service as serving
 from controlplane.domains.serving.loops import RunPlace, ServingLoops
 from controlplane.engines.port import Engine
@@ -27,6 +28,7 @@ from controlplane.main.settings import (
 from controlplane.main.wiring import open_database
 
 PUBLISH_S = 0.3
+INCIDENTS_S = 2.0
 
 
 async def reconcile(settings: ReconcilerSettings) -> None:
@@ -37,6 +39,7 @@ async def reconcile(settings: ReconcilerSettings) -> None:
         await asyncio.gather(
             run_every("converge", settings.period_s, loops.converge),
             run_every("expire", settings.period_s, loops.expire),  # a scheduler that hangs delays no failover
+            run_every("incidents", INCIDENTS_S, _settler(database)),
             run_every("publish", PUBLISH_S, _publisher(database, settings)),
         )
     finally:
@@ -82,6 +85,14 @@ def _place(settings: ReconcilerSettings) -> RunPlace:
         last_port=runner.last_port,
         bind_host=runner.bind_host,
     )
+
+
+def _settler(database: Database) -> Callable[[], Awaitable[None]]:
+    async def settle() -> None:
+        async with database.transaction() as tx:
+            await health.settle_incidents(tx, SYSTEM)
+
+    return settle
 
 
 def _publisher(database: Database, settings: ReconcilerSettings) -> Callable[[], Awaitable[None]]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from controlplane.cli import access, bundle, fleet, practice, serving, site
+from controlplane.cli import access, bundle, fleet, incidents, practice, serving, site, verify
 from controlplane.cli.screen import say, show_error
 from controlplane.cli.session import Profile, Session, load
 from controlplane.kit.errors import BadInput, RedoubtError
@@ -27,6 +27,7 @@ app.command()(access.enrol)
 app.command()(access.whoami)
 app.command()(fleet.fleet)
 app.command()(serving.ask)
+app.command()(verify.verify)
 app.command()(box)
 app.add_typer(site.app, name="site")
 app.add_typer(bundle.app, name="bundle")
@@ -35,6 +36,7 @@ app.add_typer(fleet.gpus, name="gpu")
 app.add_typer(fleet.leases, name="lease")
 app.add_typer(serving.models, name="model")
 app.add_typer(serving.endpoints, name="endpoint")
+app.add_typer(incidents.incidents, name="incident")
 app.add_typer(access.keys, name="key")
 app.add_typer(access.events, name="audit")
 app.add_typer(practice.app, name="practice")

@@ -26,6 +26,8 @@ ROUTES = [
     ("POST", "/api-keys"),
     ("DELETE", "/api-keys/x"),
     ("GET", "/audit-events"),
+    ("GET", "/incidents"),
+    ("GET", "/incidents/x"),
 ]
 OPEN = {"/livez", "/readyz", "/api/v1/enrolments", "/api/v1/runs", "/api/v1/runs/{replica_id}/lease", "/openapi.json"}
 

@@ -8,6 +8,7 @@ from fastapi.responses import Response
 from controlplane.contracts.agent import NodeReport
 from controlplane.contracts.snapshot import SignedSnapshot
 from controlplane.domains.fleet import service as fleet
+from controlplane.domains.health import service as health
 from controlplane.domains.serving import service as serving
 from controlplane.web.actor import Gateway, NodePeer
 from controlplane.web.transaction import Transaction
@@ -20,6 +21,8 @@ async def report(body: NodeReport, peer: NodePeer, tx: Transaction) -> None:
     """Take a node's newest reading; the node is who its certificate says."""
     actor, certificate = peer
     await fleet.record_report(tx, actor, zone=certificate.zone, report=body)
+    if body.proof is not None:
+        await health.record_proof(tx, actor, proof=body.proof)
 
 
 @router.get("/gateway/snapshot", response_model=SignedSnapshot, responses={204: {"description": "nothing newer"}})

@@ -1,6 +1,7 @@
 """Nodes and GPUs: declared by the site spec, observed by agents, shown side by side."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from controlplane.contracts.agent import NodeReport
 from controlplane.domains.audit import service as audit
@@ -47,6 +48,11 @@ async def get_node(tx: Tx, actor: Actor, *, name: str) -> NodeView:
 async def list_gpus(tx: Tx, actor: Actor) -> Sequence[GpuObservation]:
     await policy.require(tx, actor, "node.read", "site")
     return await store.list_gpus(tx)
+
+
+async def declared_since(tx: Tx) -> dict[str, datetime]:
+    """Return the declared nodes and since when they are. For other domains."""
+    return {row.name: row.declared_at for row in await store.list_declarations(tx)}
 
 
 async def view_fleet(tx: Tx) -> list[NodeView]:
