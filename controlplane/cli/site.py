@@ -2,7 +2,7 @@
 
 import typer
 
-from controlplane.cli import site_apply, site_plan, site_runs, site_spec
+from controlplane.cli import site_apply, site_plan, site_prove, site_runs, site_spec
 
 app = typer.Typer(no_args_is_help=True, help="The site spec, and nodes that are what it says.")
 app.command()(site_spec.check)
@@ -11,3 +11,4 @@ app.command("render")(site_spec.render_inventory)
 app.command()(site_plan.plan)
 app.command()(site_apply.apply)
 app.command()(site_runs.runs)
+app.command()(site_prove.prove)

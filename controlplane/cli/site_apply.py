@@ -29,6 +29,7 @@ from controlplane.cli.site_options import (
     site_trust,
 )
 from controlplane.cli.site_plan import kept_plan, limit_words, planned
+from controlplane.cli.site_prove import Proven, outcome, prove_applied, refuse_unproven, show_outcome
 from controlplane.cli.stage_choice import Choice
 from controlplane.kit.clock import SystemClock
 from controlplane.kit.errors import BadInput, RedoubtError, Refused
@@ -57,7 +58,7 @@ def apply(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Make the nodes what the spec says; stages that are as they were left are not evaluated."""
+    """Make the nodes what the spec says and prove their boundary; stages that are as they were left are skipped."""
     verified = verify_bundle(archive_of(bundle), site_trust(root, cache, accept))
     reach = Reach(ssh_config, netns, keep_going=keep_going)
     ask = ask_of(spec, bundle, rendered, verified, reach, practice_assets)
@@ -70,7 +71,11 @@ def apply(
         )
         return
     with ask.journal.lock() as held:
-        _show(ask, _applied(replace(ask, open_files=(held,)), choice, by_plan), as_json=as_json)
+        record = _applied(replace(ask, open_files=(held,)), choice, by_plan)
+        whole = not (stage or from_stage or limit)
+        proven = prove_applied(ask.site, ask.spec.read_text(), ask.folder, reach) if whole else None
+    _show(ask, record, proven, as_json=as_json)
+    refuse_unproven(proven)
 
 
 def _applied(ask: Ask, choice: Choice, named: str) -> RunRecord:
@@ -118,13 +123,16 @@ def _begun(ask: Ask, plan: Plan | None) -> Run:
     )
 
 
-def _show(ask: Ask, record: RunRecord, *, as_json: bool) -> None:
+def _show(ask: Ask, record: RunRecord, proven: Proven | None, *, as_json: bool) -> None:
     if as_json:
         facts = json.loads(record.model_dump_json(exclude={"facts", "states"}))
-        show_json({"site": ask.site.name, "changed": record.changed, **facts})
+        proof = {"proof": outcome(proven)} if proven else {}
+        show_json({"site": ask.site.name, "changed": record.changed, **facts, **proof})
         return
     for host, tally in record.hosts.items():
         say(f"{host:<16} ok={tally.ok} changed={tally.changed} failed={tally.failed}")
     for change in record.changes:
         say(f"changed: {change.host}: {change.task}")
     say(f"site {ask.site.name}: changed={record.changed} in {record.seconds:.0f} s")
+    if proven is not None:
+        show_outcome(proven)

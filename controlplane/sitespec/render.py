@@ -66,7 +66,7 @@ def roles_of(site: Site, node: Node) -> frozenset[str]:
         "gateway": name in services.gateways,
         "practice": site.practice,
     }
-    everywhere = {"boundary", "site_ca", "node_base", "node_time", "node_agent"}
+    everywhere = {"boundary", "boundary_proof", "site_ca", "node_base", "node_time", "node_agent"}
     return frozenset(everywhere | {role for role, here in placed.items() if here})
 
 
@@ -83,6 +83,7 @@ def _hosts(site: Site) -> Inputs:
 def _parts(site: Site, node: Node, bundle: BundleFacts, models: tuple[Inputs, ...]) -> Iterator[Inputs]:
     roles = roles_of(site, node)
     yield _boundary(site, node)
+    yield _boundary_proof(site, node)
     yield _site_ca(site, node)
     yield _node_base(site, node, bundle)
     yield _node_time(site, node)
@@ -114,6 +115,16 @@ def _boundary(site: Site, node: Node) -> Inputs:
     }
 
 
+def _boundary_proof(site: Site, node: Node) -> Inputs:
+    return {
+        "boundary_proof_site_name": site.name,
+        "boundary_proof_zone": node.zone,
+        "boundary_proof_routers": [str(site.network.router)] if site.network.router else [],
+        "boundary_proof_accounts": [account["name"] for account in _accounts(site, node)],
+        "boundary_proof_runs_jobs": bool(node.gpus),
+    }
+
+
 def _rule(rule: Rule) -> Inputs:
     low, high = rule.ports
     ports = str(low) if low == high else f"{low}-{high}"
@@ -131,6 +142,8 @@ def _site_ca(site: Site, node: Node) -> Inputs:
 def _certificates(site: Site, node: Node) -> Iterator[Inputs]:
     roles = roles_of(site, node)
     yield _certificate(site, node, "node", "redoubt-agent", common_name=node.name, path=f"node/{node.name}")
+    if node.name == site.services.authority:
+        yield _certificate(site, node, "proof", "root")
     if "depot" in roles:
         yield _certificate(site, node, "depot", "root")
     if "postgres" in roles:

@@ -12,7 +12,7 @@ from lab.errors import LabError
 from lab.site import Site, require_root
 
 from practice.figures import memory_mb
-from practice.proof import escapes, packets_outside
+from practice.proof import prove
 from practice.site import BIN, PracticeSite
 from practice.stages import Stages
 
@@ -72,7 +72,7 @@ def _up(name: str, *, as_json: bool) -> int:
     with stages.stage("answer"):
         answer = site.ask()
     with stages.stage("boundary"):
-        found, packets = escapes(site.lab), packets_outside(site.lab)
+        proof = prove(site)
     summary = {
         "site": name,
         "changed": changed,
@@ -80,15 +80,14 @@ def _up(name: str, *, as_json: bool) -> int:
         "api": answer.api,
         "gateway": answer.gateway,
         "answer": answer.text,
-        "escapes": found,
-        "packets_outside": packets,
+        "proof": proof,
         "bundle_bytes": site.bundle.with_name("bundle.tar").stat().st_size,
         "memory_mb": memory_mb(site.lab),
         "seconds": {stage: round(seconds, 1) for stage, seconds in stages.seconds.items()},
         "total_seconds": round(stages.total, 1),
     }
     sys.stdout.write(json.dumps(summary, indent=2) + "\n" if as_json else _prose(summary, site))
-    return 1 if found or packets or not answer.text else 0
+    return 0 if proof["verdict"] == "isolated" and answer.text else 1
 
 
 def _prose(summary: dict[str, object], site: PracticeSite) -> str:
@@ -101,12 +100,20 @@ Site {summary["site"]} is up ({state}).
   admin API  {summary["api"]}/api/v1
   sign in    tools/site redoubt fleet   (any redoubt command, with the administrator's profile {site.profile})
   enter      nsenter --net=/run/netns/redoubt-{summary["site"]} ssh -F {site.lab.ssh_config} ctl1
-  boundary   {summary["packets_outside"]} packets left; {len(site.lab.nodes())} nodes tried to reach outside, none could
+  boundary   {_boundary(summary["proof"])}
   bundle     {int(str(summary["bundle_bytes"])) / 1e6:.0f} MB
   memory     {memory}
   seconds    {spent}; {summary["total_seconds"]} s in all
 Take it down with: make site-down
 """
+
+
+def _boundary(proof: object) -> str:
+    if not isinstance(proof, dict):
+        return "unknown"
+    tried = sum(context["attempts"] for context in proof["contexts"])
+    told = f"{tried} attempts as {len(proof['contexts'])} users and processes; signed in {proof['proof']}"
+    return "; ".join([f"{proof['verdict']}: {proof['packets_outside']} packets left; {told}", *proof["reasons"]])
 
 
 def _listed(figures: object, unit: str) -> str:

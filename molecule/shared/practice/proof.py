@@ -1,37 +1,47 @@
-"""Shows from inside the nodes that nothing outside answers, and from the bridge that nothing left."""
+"""The proof of a practice site: `redoubt site prove`, with the router as trap and as the place to knock from."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import shlex
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
 
 from lab import router
-from lab.network import ROUTER
+from lab.errors import LabError
+from lab.network import namespace
+from lab.places import REPOSITORY
 
 if TYPE_CHECKING:
-    from lab.site import Site
+    from practice.site import PracticeSite
 
-OUTSIDE = ("192.0.2.1", "198.51.100.1", "203.0.113.1")  # RFC 5737: addresses of nobody
-CAREFUL = """
-for address in {addresses}; do
-    timeout 2 bash -c "exec 3<>/dev/tcp/$address/443" 2>/dev/null && echo "reached $address"
-done
-getent hosts debian.org >/dev/null && echo "resolved a name"
-ip route show default | grep -v 'via {router} ' | sed 's/^/has a default route that is not declared: /'
-true
-"""
+Json = dict[str, Any]  # what our own command prints
+SHARED = REPOSITORY / "molecule" / "shared"
 
 
-def escapes(site: Site) -> list[str]:
-    """Try from every node to reach outside; return what succeeded, which must be nothing."""
-    script = CAREFUL.format(addresses=" ".join(OUTSIDE), router=ROUTER)
-    found = []
-    for node in site.nodes():
-        said = site.ssh(node.name, script).stdout
-        found += [f"{node.name} {line}" for line in said.splitlines()]
+def prove(site: PracticeSite, *more: str) -> Json:
+    """Try to leave as everybody and to come in; return the outcome whatever it is."""
+    command = [str(word) for word in (*_redoubt(), "site", "prove", site.spec, *reach(site), *watched(site), *more)]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    try:
+        found: Json = json.loads(done.stdout)
+    except ValueError:
+        raise LabError(f"the proof did not run: {done.stderr.strip()}") from None
     return found
 
 
-def packets_outside(site: Site) -> int:
-    """Count packets that were not for the site itself, on the bridge and at the router: zero, if nothing left."""
-    on_the_bridge = sum(count for kind, count in site.counters().items() if kind not in ("inside", "cut_off"))
-    return max(on_the_bridge, len(router.records(site.name)))
+def reach(site: PracticeSite) -> tuple[object, ...]:
+    """Return the words that say how the site is reached."""
+    where = ("--ssh-config", site.lab.ssh_config, "--netns", namespace(site.lab.name))
+    return ("--rendered", site.rendered, *where)
+
+
+def watched(site: PracticeSite) -> tuple[str, ...]:
+    """Return the words that say who watches from outside, and from where else to knock."""
+    speaker = ("env", f"PYTHONPATH={SHARED}", sys.executable, "-m", "practice.trap", site.lab.name)
+    return ("--trap", shlex.join(speaker), "--outside", shlex.join(router.enter_outside(site.lab.name)))
+
+
+def _redoubt() -> tuple[str, ...]:
+    return (sys.executable, "-m", "controlplane.main.redoubt")
