@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.lock-$(shell cat pyproject.toml locks/dev.lock | sha256sum | cut -c1-16)
 export PYTHONPATH := molecule/shared
 
-.PHONY: setup lock check fix test site site-down box bench bench-gateway clean
+.PHONY: setup lock check fix test site site-down box bench bench-gateway bench-bundle clean
 
 setup: $(STAMP)
 
@@ -38,10 +38,13 @@ site-down: setup
 box: setup
 	@$(BIN)/redoubt box
 
-bench: bench-gateway
+bench: bench-gateway bench-bundle
 
 bench-gateway: setup
 	@$(BIN)/python -m tests.bench.gateway
+
+bench-bundle: setup
+	@$(BIN)/python -m tests.bench.bundle
 
 clean:
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -1,11 +1,11 @@
-"""Build a bundle: packages, wheels and models in one signed folder, and one tar to carry in."""
+"""Build a bundle from a lock and the store: one signed folder of links, and one tar to carry in. No network."""
 
-import json
+import errno
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import metadata
@@ -13,197 +13,195 @@ from pathlib import Path
 from typing import TypeVar
 
 from controlplane.bundle.archive import files_below, folder_head, pack_bundle
-from controlplane.bundle.contents import LOCK, MANIFEST, is_beside
-from controlplane.bundle.keys import BuilderKeys, builder_keys
-from controlplane.bundle.manifest import CarriedModel, Manifest, carry, digest_stream, to_bytes
+from controlplane.bundle.assemble import Laid, Parts, lay_out
+from controlplane.bundle.contents import IN_RELEASE, MANIFEST
+from controlplane.bundle.keys import BuilderKeys, builder_keys, clearsign
+from controlplane.bundle.lock import Lock, digest_of
+from controlplane.bundle.manifest import CarriedModel, Manifest, carry, to_bytes
 from controlplane.bundle.memory import roots_in
-from controlplane.bundle.packages import make_repository
-from controlplane.bundle.recipe import Recipe, choose_features, read_recipe
+from controlplane.bundle.project import make_project
+from controlplane.bundle.recipe import Recipe
 from controlplane.bundle.signing import signed_trust, write_trust
-from controlplane.bundle.store import PartStore, alone, link_tree
+from controlplane.bundle.store import BlobStore, alone
 from controlplane.bundle.verify import Trust, verify_bundle
-from controlplane.bundle.weights import find_models, place_models
-from controlplane.bundle.wheels import build_project, download_wheels, write_index, write_requirements
-from controlplane.kit.canonical import canonical_json, sha256_hex
-from controlplane.kit.clock import SystemClock
+from controlplane.bundle.weights import find_models
+from controlplane.kit.canonical import sha256_hex
 from controlplane.kit.crypto import load_signing_key
-from controlplane.kit.errors import RedoubtError
+from controlplane.kit.errors import RedoubtError, Refused, Unavailable
 
-VALID_DAYS = 365
 Say = Callable[[str], None]
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Order:
-    """What to build. `base` is the tree of the node image; `models` are folders with manifests and weights.
+    """What to build: a recipe of the wanted features and a lock that covers it.
 
-    `only` names features; none means all of the recipe.
+    `archive` is the tar to write, none if there shall be none; `models` are folders with manifests and weights.
     """
 
-    features: Path
-    locks: Path
+    recipe: Recipe
+    lock: Lock
     out: Path
+    archive: Path | None
     project: Path
     cache: Path
-    base: Path | None = None
     models: tuple[Path, ...] = ()
-    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Built:
-    """A bundle on disk; `fresh` is false when it was already there."""
+    """A bundle on disk; `fresh` is false when it was already there, whole."""
 
     folder: Path
-    archive: Path
+    archive: Path | None
     digest: str
     size_bytes: int
     fresh: bool
 
 
 def build_bundle(order: Order, say: Say) -> Built:
-    """Make `order.out` and `order.out`.tar; unchanged inputs leave both as they are."""
+    """Make `order.out` and its tar; what stands there already and is whole is left as it is."""
     order.out.parent.mkdir(parents=True, exist_ok=True)
-    with alone(order.out.with_name(f".{order.out.name}.lock")):
-        return _build(order, say)
+    with alone(order.out.with_name(f".{order.out.name}.lock")), _room(order.out):
+        _recover(order.out)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{order.out.name}.building-", dir=order.out.parent))
+        try:
+            return _build(order, scratch, say)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _build(order: Order, say: Say) -> Built:
-    recipe = choose_features(read_recipe(order.features), order.only)
+def _build(order: Order, scratch: Path, say: Say) -> Built:
+    store, folder = BlobStore(order.cache), scratch / "bundle"
+    lock = order.lock.choose(order.recipe.features)
+    _require_fetched(lock, store)
+    models = find_models(order.models, order.recipe.models)
     keys = builder_keys(order.cache / "keys")
-    models = find_models(order.models, recipe.models)
-    inputs = _inputs(order, recipe, keys, models)
-    archive = order.out.with_name(order.out.name + ".tar")
-    standing = _standing(order, archive, inputs)
-    if standing:
-        say("bundle: unchanged")
-        return standing
-    with tempfile.TemporaryDirectory(prefix=f".{order.out.name}-", dir=order.out.parent) as scratch:
-        folder = Path(scratch) / "bundle"
-        _assemble(folder, order, recipe, keys, models, say)
-        digest, size_bytes = _seal(folder, recipe, keys, models, inputs)
-        say(f"bundle: signed, {size_bytes / 1e6:.0f} MB, digest {digest[:16]}")
-        packed = pack_bundle(folder, Path(scratch) / "bundle.tar")
-        shutil.rmtree(order.out, ignore_errors=True)
-        folder.rename(order.out)
-        packed.rename(archive)
-    verify_bundle(archive, Trust(order.cache))
-    return Built(order.out, archive, digest, size_bytes, fresh=True)
+    project = _timed(say, "project", lambda: make_project(order.project, order.recipe, lock, order.cache))
+    parts = Parts(order.recipe, lock, project, models, metadata.version("redoubt"))
+    laid = _timed(say, "layout", lambda: lay_out(folder, parts, store))
+    manifest = _timed(say, "digests", lambda: _seal(folder, parts, laid, store))
+    digest = sha256_hex(to_bytes(manifest))
+    if _stands(order, digest):
+        say(f"bundle: unchanged, digest {digest[:16]}")
+        return Built(order.out, order.archive, digest, manifest.size_bytes, fresh=False)
+    _sign(folder, laid, keys)
+    say(f"bundle: signed, {manifest.size_bytes / 1e6:.0f} MB, digest {digest[:16]}")
+    packed = _timed(say, "tar", lambda: _pack(folder, order.archive))
+    _swap(folder, order.out, scratch)
+    if packed and order.archive:
+        packed.replace(order.archive)
+    verify_bundle(order.archive or order.out, Trust(order.cache))
+    return Built(order.out, order.archive, digest, manifest.size_bytes, fresh=True)
 
 
-def _standing(order: Order, archive: Path, inputs: str) -> Built | None:
-    """Return the bundle that stands if it is made of the same and still what was signed, as folder and as tar."""
-    try:
-        if json.loads((order.out / LOCK).read_bytes()).get("inputs") != inputs:
-            return None
-        found = [verify_bundle(path, Trust(order.cache)) for path in (order.out, archive)]
-    except (OSError, ValueError, RedoubtError):
-        return None
-    return Built(order.out, archive, found[0].digest, found[0].manifest.size_bytes, fresh=False)
+def _require_fetched(lock: Lock, store: BlobStore) -> None:
+    missing = [artefact for artefact in lock.artefacts if not store.has(artefact.sha256, artefact.size_bytes)]
+    if missing:
+        raise Unavailable(
+            f"{len(missing)} of {len(lock.artefacts)} artefacts are not in the store: {missing[0].name}",
+            remedy="bring them: redoubt bundle fetch (with the same --feature, --lock and --cache)",
+            code="artefact_not_fetched",
+            reasons=tuple(f"{artefact.type} {artefact.name} {artefact.version}" for artefact in missing),
+        )
 
 
-def _inputs(order: Order, recipe: Recipe, keys: BuilderKeys, models: dict[Path, CarriedModel]) -> str:
-    parts = {
-        "debs": _debs_digest(order, recipe, keys),
-        "wheels": _wheels_digest(order, recipe),
-        "project": _tree_digest(_sources(order.project), order.project),
-        "models": sorted(model.sha256 for model in models.values()),
-        "keys": sha256_hex(keys.public.read_bytes()),
-        "features": sorted(recipe.features),
-    }
-    return sha256_hex(canonical_json(parts))
-
-
-def _assemble(
-    folder: Path, order: Order, recipe: Recipe, keys: BuilderKeys, models: dict[Path, CarriedModel], say: Say
-) -> None:
-    folder.mkdir()
-    store = PartStore(order.cache)
-    with ThreadPoolExecutor() as pool:
-        debs = pool.submit(_timed, say, "packages", lambda: _debs(store, order, recipe, keys))
-        wheels = pool.submit(_timed, say, "wheels", lambda: _wheels(store, order, recipe))
-        link_tree(wheels.result(), folder / "wheels/files")
-        _timed(say, "project", lambda: _project(folder, order, recipe))
-        place_models(folder / "models", models)
-        link_tree(debs.result(), folder / "apt")
-
-
-def _debs(store: PartStore, order: Order, recipe: Recipe, keys: BuilderKeys) -> Path:
-    def make(target: Path) -> None:
-        make_repository(target, recipe.distribution, recipe.debs, base=order.base, keys=keys)
-
-    return store.get("repositories", _debs_digest(order, recipe, keys), make)
-
-
-def _wheels(store: PartStore, order: Order, recipe: Recipe) -> Path:
-    def make(target: Path) -> None:
-        download_wheels(target, order.locks, recipe.python)
-
-    return store.get("wheels", _wheels_digest(order, recipe), make)
-
-
-def _project(folder: Path, order: Order, recipe: Recipe) -> None:
-    files, requirements = folder / "wheels/files", folder / "requirements"
-    build_project(files, order.project)
-    write_index(folder / "wheels", sorted(files.glob("*.whl")))
-    requirements.mkdir()
-    write_requirements(requirements, files, recipe, project=order.project)
-
-
-def _seal(
-    folder: Path, recipe: Recipe, keys: BuilderKeys, models: dict[Path, CarriedModel], inputs: str
-) -> tuple[str, int]:
-    created_at = SystemClock().now().replace(microsecond=0)
-    lock = canonical_json({"inputs": inputs})
-    (folder / LOCK).write_bytes(lock)
+def _seal(folder: Path, parts: Parts, laid: Laid, store: BlobStore) -> Manifest:
+    """Write the manifest, which reads every byte; raises Refused when a file is not what the lock pins."""
+    files = carry(folder, files_below(folder))
+    found = {file.path: file.sha256 for file in files}
+    damaged = {path: sha256 for path, sha256 in laid.expected.items() if found[path] != sha256}
+    if damaged:
+        raise _damaged(damaged, store)
+    lock, terms = laid.lock, parts.recipe.trust
     manifest = Manifest(
-        version=metadata.version("redoubt"),
-        serial=1,
-        floor=1,
-        created_at=created_at,
-        expires_at=created_at + timedelta(days=VALID_DAYS),
-        suite=recipe.distribution.suite,
-        architecture=recipe.distribution.architecture,
-        lock=sha256_hex(lock),
-        features=tuple(sorted(recipe.features)),
-        models=tuple(sorted(models.values(), key=lambda model: model.name)),
-        files=carry(folder, (p for p in files_below(folder) if not is_beside(p.relative_to(folder).as_posix()))),
+        version=parts.version,
+        serial=lock.serial,
+        floor=terms.floor,
+        created_at=lock.created_at,
+        expires_at=lock.created_at + timedelta(days=terms.valid_days),
+        suite=lock.distribution.suite,
+        architecture=lock.distribution.architecture,
+        lock=digest_of(lock),
+        features=tuple(sorted(parts.recipe.features)),
+        models=_sorted(parts.models),
+        files=files,
     )
-    raw = to_bytes(manifest)
-    (folder / MANIFEST).write_bytes(raw)
+    (folder / MANIFEST).write_bytes(to_bytes(manifest))
+    return manifest
+
+
+def _sorted(models: dict[Path, CarriedModel]) -> tuple[CarriedModel, ...]:
+    return tuple(sorted(models.values(), key=lambda model: model.name))
+
+
+def _damaged(damaged: dict[str, str], store: BlobStore) -> Refused:
+    for sha256 in damaged.values():
+        store.drop(sha256)
+    weights = [path for path in damaged if path.startswith("models/")]
+    return Refused(
+        f"{len(damaged)} files are not what was pinned: {next(iter(damaged))}",
+        remedy="make or fetch the model again" if weights else "bring them again: redoubt bundle fetch; then repeat",
+        code="artefact_altered",
+        reasons=tuple(f"{path} does not have the SHA-256 {sha256[:16]}…" for path, sha256 in damaged.items()),
+    )
+
+
+def _stands(order: Order, digest: str) -> bool:
+    """Tell whether this very bundle is there, every byte of it, signed by a key that still counts."""
+    try:
+        forms = [order.out, *([order.archive] if order.archive else [])]
+        return all(verify_bundle(form, Trust(order.cache)).digest == digest for form in forms)
+    except (OSError, RedoubtError):
+        return False
+
+
+def _sign(folder: Path, laid: Laid, keys: BuilderKeys) -> None:
+    clearsign(keys, laid.release, folder / IN_RELEASE)
     trust, _ = signed_trust(folder_head(folder), load_signing_key(keys.signing), roots_in(keys.roots))
     write_trust(folder, trust)
-    return sha256_hex(raw), manifest.size_bytes
 
 
-def _debs_digest(order: Order, recipe: Recipe, keys: BuilderKeys) -> str:
-    base = (order.base / "var/lib/dpkg/status").read_bytes() if order.base else b""
-    parts = {
-        "distribution": recipe.distribution.model_dump(),
-        "debs": recipe.debs,
-        "base": sha256_hex(base),
-        "key": sha256_hex(keys.apt_public.read_bytes()),
-    }
-    return sha256_hex(canonical_json(parts))
+def _pack(folder: Path, archive: Path | None) -> Path | None:
+    """Write the tar beside its place: there is one copy of it, ever."""
+    if archive is None:
+        return None
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = archive.with_name(f".{archive.name}.unfinished")
+    try:
+        return pack_bundle(folder, unfinished)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
-def _wheels_digest(order: Order, recipe: Recipe) -> str:
-    python = recipe.python.model_dump()
-    return sha256_hex(canonical_json({"lock": sha256_hex(order.locks.read_bytes()), "python": python}))
+def _swap(folder: Path, out: Path, scratch: Path) -> None:
+    if out.exists():
+        out.rename(scratch / "before")
+    folder.rename(out)
 
 
-def _sources(project: Path) -> Iterator[Path]:
-    yield project / "pyproject.toml"
-    yield from (path for path in files_below(project / "controlplane") if "__pycache__" not in path.parts)
+def _recover(out: Path) -> None:
+    """Clear what a killed build left; a bundle that it had put aside and not replaced comes back."""
+    for stale in sorted(out.parent.glob(f".{out.name}.building-*")):
+        if (stale / "before").is_dir() and not out.exists():
+            (stale / "before").rename(out)
+        shutil.rmtree(stale, ignore_errors=True)
 
 
-def _tree_digest(paths: Iterator[Path], root: Path) -> str:
-    lines = []
-    for path in sorted(paths):
-        with path.open("rb") as stream:
-            lines.append(f"{digest_stream(stream)[0]} {path.relative_to(root)}")
-    return sha256_hex("\n".join(lines).encode())
+@contextmanager
+def _room(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise Unavailable(
+            f"the disk is full: {error.filename or out.parent}",
+            remedy="free space, or put the tar elsewhere: --tar FILE; what stood before is untouched",
+            code="disk_full",
+        ) from None
 
 
 def _timed(say: Say, step: str, act: Callable[[], Result]) -> Result:

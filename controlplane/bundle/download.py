@@ -73,6 +73,8 @@ def download(wanted: Download, partial: Path, advance: Advance) -> None:
 
 
 def _complete(wanted: Download, partial: Path, advance: Advance) -> None:
+    if _size(partial) > wanted.size_bytes:
+        partial.unlink()
     advance(_size(partial))
     stalled = 0
     while (have := _size(partial)) != wanted.size_bytes:

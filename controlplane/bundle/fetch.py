@@ -16,7 +16,7 @@ from controlplane.bundle.wheels import fetch_wheels
 from controlplane.kit.errors import RedoubtError, Unavailable
 
 AT_ONCE = 8
-WORST_FIRST = ("artefact_gone", "artefact_altered")
+RANKS = {"artefact_gone": 0, "artefact_altered": 1}  # what a person must act on comes first
 
 
 class Progress(Protocol):
@@ -92,7 +92,7 @@ def _fetch(artefact: Artefact, sources: Sources, store: BlobStore, progress: Pro
 
 
 def _told(failures: list[RedoubtError], asked: int) -> Unavailable:
-    ordered = sorted(failures, key=lambda error: (error.code not in WORST_FIRST, error.code))
+    ordered = sorted(failures, key=lambda error: RANKS.get(error.code, len(RANKS)))
     first = ordered[0]
     reasons = tuple(f"{error.detail} (next: {error.remedy})" for error in ordered)
     return Unavailable(

@@ -23,18 +23,25 @@ class CarriedFile(Strict):
 
 
 class CarriedModel(Strict):
-    """AI weights as the bundle carries them, at models/<sha256>/<file>."""
+    """AI weights as the bundle carries them, at models/<sha256>/<file>; `files` are all others of the model, beside it.
+
+    `file` is what a server opens: the weights, or the index of their shards. `origin` says where they come from,
+    `residency` the label of the data that they may be used with.
+    """
 
     name: str
     file: str
     sha256: str = Sha256
     size_bytes: int
-    format: str
-    licence: str
+    format: Literal["gguf", "safetensors"]
+    licence: str = Field(min_length=1)
+    origin: str = Field(min_length=1)
+    residency: str = Field(min_length=1)
     context_tokens: int
     weights_bytes: int
     kv_bytes_per_token: int
     vocab_tokens: int
+    files: tuple[CarriedFile, ...] = ()
 
 
 class Manifest(Strict):

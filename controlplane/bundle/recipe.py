@@ -65,7 +65,15 @@ class Feature(Strict):
     local: tuple[str, ...] = ()
 
 
+class Terms(Strict):
+    """How long a bundle may be installed, and the lowest serial that may be installed after it."""
+
+    valid_days: int = Field(default=365, ge=1)
+    floor: int = Field(default=1, ge=1)
+
+
 class Recipe(Strict):
+    trust: Terms = Terms()
     distribution: Distribution
     python: Python
     features: dict[str, Feature]

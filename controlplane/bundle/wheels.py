@@ -1,8 +1,7 @@
 """Python packages: the wheels that pip would choose for a node, brought by pip, which knows this machine's index."""
 
+import email.message
 import email.parser
-import hashlib
-import html
 import re
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from pathlib import Path
 from controlplane.bundle.command import run
 from controlplane.bundle.download import Advance
 from controlplane.bundle.lock import Artefact
-from controlplane.bundle.recipe import Python, Recipe
+from controlplane.bundle.recipe import Python
 from controlplane.bundle.store import BlobStore
 from controlplane.kit.errors import BadInput, RedoubtError, Refused, Unavailable
 
@@ -118,11 +117,14 @@ def _pip_download(target: Path, pins: list[Pin], python: Python) -> None:
         run([*command, *only, "--dest", str(target), "--requirement", wanted.name], "download the wheels")
 
 
+def requires_python(path: Path) -> str:
+    """Return which interpreters a wheel's metadata admits."""
+    return str(_metadata(path).get("Requires-Python") or "")
+
+
 def wheel_licence(path: Path) -> str:
     """Return the licence that a wheel's metadata states: an SPDX expression, else classifiers, else a short line."""
-    with zipfile.ZipFile(path) as archive:
-        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-        metadata = email.parser.BytesParser().parsebytes(archive.read(name), headersonly=True)
+    metadata = _metadata(path)
     expression = metadata.get("License-Expression")
     if expression:
         return str(expression)
@@ -137,6 +139,12 @@ def wheel_licence(path: Path) -> str:
     return line if line and "\n" not in line and len(line) <= LONGEST_LICENCE else UNKNOWN_LICENCE
 
 
+def _metadata(path: Path) -> email.message.Message:
+    with zipfile.ZipFile(path) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return email.parser.BytesParser().parsebytes(archive.read(name), headersonly=True)
+
+
 def wheel_names(path: Path) -> tuple[str, str]:
     """Return name and version of a wheel, as its file name has them."""
     name, version = path.name.split("-")[:2]
@@ -148,8 +156,8 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def build_project(target: Path, project: Path) -> Path:
-    """Build the product's own wheel; the same sources give the same bytes."""
+def build_wheel(target: Path, project: Path) -> Path:
+    """Build the product's own wheel."""
     build = ["-m", "hatchling", "build", "--target", "wheel", "--directory", str(target)]
     run(["env", "SOURCE_DATE_EPOCH=1577836800", sys.executable, *build], "build the project's wheel", cwd=project)
     return next(target.glob(f"{PROJECT}-*.whl"))
@@ -181,40 +189,3 @@ def place_wheels(wheels: Iterable[Artefact], store: BlobStore, target: Path) -> 
     target.mkdir(parents=True, exist_ok=True)
     for wheel in wheels:
         store.link(wheel.sha256, target / wheel.filename)
-
-
-def download_wheels(target: Path, lock: Path, python: Python) -> None:
-    """Put every wheel of the lock into `target`, checked against the hashes of the lock."""
-    download_pins(target, read_pins(lock), python)
-
-
-def write_index(target: Path, wheels: list[Path]) -> None:
-    """Write `simple/` of PEP 503 below `target`, whose wheels lie in `target/files`."""
-    by_name: dict[str, list[Path]] = {}
-    for wheel in wheels:
-        by_name.setdefault(normal(wheel.name.partition("-")[0]), []).append(wheel)
-    for name, found in by_name.items():
-        links = [f'<a href="../../files/{wheel.name}#sha256={_sha256(wheel)}">{wheel.name}</a>' for wheel in found]
-        _write_page(target / "simple" / name / "index.html", links)
-    _write_page(target / "simple" / "index.html", [f'<a href="{name}/">{name}</a>' for name in sorted(by_name)])
-
-
-def write_requirements(target: Path, wheels: Path, recipe: Recipe, *, project: Path) -> None:
-    """Write `<extra>.txt` with hashes for each extra: what a node needs that wants nothing else."""
-    own = next(wheels.glob(f"{PROJECT}-*.whl"))
-    version = own.name.split("-")[1]
-    for extra, resolved in resolve_extras(wheels, recipe.python, project, recipe.extras).items():
-        text = f"{resolved}{PROJECT}=={version} \\\n    --hash=sha256:{_sha256(own)}\n"
-        (target / f"{extra}.txt").write_text(text)
-
-
-def _write_page(path: Path, links: list[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    title = html.escape(path.parent.name)
-    body = "<br>\n".join(sorted(links))
-    path.write_text(f"<!DOCTYPE html>\n<html><head><title>{title}</title></head><body>\n{body}\n</body></html>\n")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,16 +1,14 @@
 """redoubt bundle: the signed set of everything a site needs."""
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from controlplane.bundle.build import Order, build_bundle
 from controlplane.bundle.trust import timestamp
 from controlplane.bundle.verify import Verified, inspect_bundle, overrides_of, verify_bundle
-from controlplane.cli import bundle_lock, bundle_transfer, bundle_trust
+from controlplane.cli import bundle_build, bundle_lock, bundle_transfer, bundle_trust
 from controlplane.cli.bundle_closure import check_closure, lock_of
 from controlplane.cli.bundle_trust import DEFAULT_CACHE, Accept, Cache, RootFile, trust_of
 from controlplane.cli.screen import Json, say, show_json
@@ -21,6 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="The signed set of everything a sit
 app.command()(bundle_lock.lock)
 app.command("list")(bundle_lock.list_artefacts)
 app.command()(bundle_lock.fetch)
+app.command()(bundle_build.build)
 app.add_typer(bundle_trust.trust, name="trust")
 app.command()(bundle_trust.sign)
 app.command()(bundle_transfer.diff)
@@ -34,41 +33,6 @@ Closure = Annotated[
     Path | None, typer.Option("--closure", help="Folder of a site's spec: can it reach for anything not held?")
 ]
 LockFile = Annotated[Path | None, typer.Option("--lock", help="The lock that closure is held against.")]
-
-
-@app.command()
-def build(
-    out: Annotated[Path, typer.Option("--out", help="Folder to make; the tar stands beside it.")],
-    features: Annotated[Path, typer.Option("--features", help="The recipe.")] = Path("images/bundle.toml"),
-    locks: Annotated[Path, typer.Option("--locks", help="Lock of the nodes' Python packages.")] = Path(
-        "locks/node.lock"
-    ),
-    base: Annotated[Path | None, typer.Option("--base", help="Tree of the node image; its packages stay out.")] = None,
-    models: Annotated[list[Path] | None, typer.Option("--models", help="Folder with weights and manifests.")] = None,
-    feature: Annotated[list[str] | None, typer.Option("--feature", help="Take this feature; default: all.")] = None,
-    project: Annotated[Path, typer.Option("--project", help="Sources of the product.")] = Path(),
-    cache: Cache = DEFAULT_CACHE,
-    as_json: Json = False,
-) -> None:
-    """Build and sign a bundle; unchanged inputs leave it as it is."""
-    started = time.monotonic()
-    order = Order(
-        features=features,
-        locks=locks,
-        out=out.resolve(),
-        project=project.resolve(),
-        cache=cache.expanduser(),
-        base=base,
-        models=tuple(models or ()),
-        only=tuple(feature or ()),
-    )
-    built = build_bundle(order, _progress)
-    if as_json:
-        facts = {"folder": str(built.folder), "archive": str(built.archive), "digest": built.digest}
-        seconds = round(time.monotonic() - started, 1)
-        show_json({**facts, "size_bytes": built.size_bytes, "changed": built.fresh, "seconds": seconds})
-    else:
-        say(f"{built.archive}: {built.size_bytes / 1e6:.0f} MB, digest {built.digest}")
 
 
 @app.command()
@@ -125,8 +89,3 @@ def _show(found: Verified, started: float, *, as_json: bool, word: str, override
     say(f"  signed by {', '.join(found.signers)}: {need} needed by trust root {found.root.root.version}")
     for line in (*found.lifted, *overrides):
         say(f"  taken all the same: {line}")
-
-
-def _progress(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()

@@ -60,7 +60,9 @@ def lock(
     )
     after = make_lock(order, BlobStore(cache.expanduser()), ProgressLine(), note)
     if after != before:
-        path.write_text(to_text(after))
+        fresh = path.with_name(f".{path.name}.new")
+        fresh.write_text(to_text(after))
+        fresh.replace(path)
     _show_lock(path, after, changes(before, after), time.monotonic() - started, as_json=as_json)
 
 

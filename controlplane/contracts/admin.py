@@ -117,8 +117,16 @@ class Lease(Answer):
     ended_at: AwareDatetime | None
 
 
+class ModelFile(Strict):
+    """A further file of a model, beside the one that a server opens."""
+
+    path: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,190}$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size_bytes: int = Field(ge=0)
+
+
 class ModelManifest(Strict):
-    """What the bundle says of weights. Sizes in bytes; `file` is a name inside the digest's directory."""
+    """What the bundle says of weights that a server here can open. Sizes in bytes; `file` is what it opens."""
 
     name: Name
     file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,190}$")]
@@ -126,10 +134,13 @@ class ModelManifest(Strict):
     size_bytes: int = Field(gt=0)
     format: Literal["gguf"]
     licence: str = Field(min_length=1, max_length=80)
+    origin: str = Field(default="", max_length=400)
+    residency: str = Field(default="", max_length=80)
     context_tokens: int = Field(gt=0)
     weights_bytes: int = Field(gt=0)
     kv_bytes_per_token: int = Field(ge=0)
     vocab_tokens: int = Field(gt=0)
+    files: tuple[ModelFile, ...] = Field(default=(), max_length=1000)
 
 
 class Model(Answer):

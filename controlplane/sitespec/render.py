@@ -252,11 +252,25 @@ def _slurm_node(node: Node) -> Inputs:
 
 
 def _models(site: Site, models: tuple[Inputs, ...]) -> Inputs:
-    fields = ("name", "file", "sha256", "size_bytes")
     return {
         "models_depot_url": f"{_depot_url(site)}/models",
-        "models_files": [{field: model[field] for field in fields} for model in models],
+        "models_files": [file for model in models for file in _model_files(model)],
     }
+
+
+def _model_files(model: Inputs) -> list[Inputs]:
+    """Return the files of a model, the one that a server opens first; all lie in the folder of its digest."""
+    opened = {"path": model["file"], "sha256": model["sha256"], "size_bytes": model["size_bytes"]}
+    return [
+        {
+            "name": model["name"],
+            "folder": model["sha256"],
+            "file": file["path"],
+            "sha256": file["sha256"],
+            "size_bytes": file["size_bytes"],
+        }
+        for file in (opened, *model["files"])
+    ]
 
 
 def _control_plane(site: Site, node: Node) -> Inputs:

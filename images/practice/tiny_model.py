@@ -229,6 +229,8 @@ def _manifest(content: bytes, vocabulary: Vocabulary, tensors: list[Tensor]) -> 
         "size_bytes": len(content),
         "format": "gguf",
         "licence": "Apache-2.0",
+        "origin": "random numbers, written by images/practice/tiny_model.py",
+        "residency": "any",
         "context_tokens": CONTEXT_TOKENS,
         "weights_bytes": sum(4 * len(tensor.values) for tensor in tensors),
         "kv_bytes_per_token": 2 * LAYERS * WIDTH * 2,  # keys and values, two bytes each

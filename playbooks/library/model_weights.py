@@ -43,6 +43,10 @@ options:
         description: Name of the model, for messages.
         type: str
         required: true
+      folder:
+        description: Digest of the model, which names the folder of its files.
+        type: str
+        required: true
       file:
         description: File name.
         type: str
@@ -68,7 +72,7 @@ class Refused(Exception):
 
 def place_of(folder: Path, wanted: dict[str, Any]) -> Path:
     """Return where a file belongs."""
-    return folder / str(wanted["sha256"]) / str(wanted["file"])
+    return folder / str(wanted["folder"]) / str(wanted["file"])
 
 
 def is_complete(path: Path, wanted: dict[str, Any]) -> bool:
@@ -130,13 +134,14 @@ def converge(folder: Path, url: str, ca: str, missing: list[dict[str, Any]]) -> 
     check_space(folder, missing)
     opener = https_only(ca)
     for wanted in missing:
-        pull(opener, f"{url}/{wanted['sha256']}/{wanted['file']}", place_of(folder, wanted), wanted)
+        pull(opener, f"{url}/{wanted['folder']}/{wanted['file']}", place_of(folder, wanted), wanted)
 
 
 def main() -> None:
     """Pull what is missing and say which files that were."""
     file = {
         "name": {"type": "str", "required": True},
+        "folder": {"type": "str", "required": True},
         "file": {"type": "str", "required": True},
         "sha256": {"type": "str", "required": True},
         "size_bytes": {"type": "int", "required": True},

@@ -1,6 +1,7 @@
 """The index of wheels is plain files that pip reads, and every pin carries its hash."""
 
 import hashlib
+import json
 import subprocess
 import sys
 import zipfile
@@ -8,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.bundle.wheels import build_project, write_index
+from controlplane.bundle.index import IndexedWheel, write_index
+from controlplane.bundle.project import store_plainly
+from controlplane.bundle.wheels import build_wheel, read_pins, wheel_licence
+from tests.support.wheels import fake_wheel
 
 
 def test_pip_installs_from_the_index_by_hash(tmp_path):
     wheel = fake_wheel(tmp_path / "files", "Some.Tool", "1.0")
-    write_index(tmp_path, [wheel])
+    index(tmp_path, wheel)
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
 
     done = pip_download(tmp_path, f"some-tool==1.0 --hash=sha256:{digest}")
@@ -24,7 +28,7 @@ def test_pip_installs_from_the_index_by_hash(tmp_path):
 
 def test_pip_refuses_a_wheel_that_was_altered_after_it_was_indexed(tmp_path):
     wheel = fake_wheel(tmp_path / "files", "Some.Tool", "1.0")
-    write_index(tmp_path, [wheel])
+    index(tmp_path, wheel)
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     fake_wheel(tmp_path / "files", "Some.Tool", "1.0", content="print('rogue')")
 
@@ -33,28 +37,58 @@ def test_pip_refuses_a_wheel_that_was_altered_after_it_was_indexed(tmp_path):
     assert done.returncode != 0
 
 
-@pytest.mark.slow
-def test_the_project_builds_to_the_same_bytes_twice(tmp_path):
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        build_project(tmp_path / folder, Path.cwd())
+def test_the_index_is_json_too(tmp_path):
+    wheel = fake_wheel(tmp_path / "files", "Some.Tool", "1.0")
+    index(tmp_path, wheel)
 
-    one, two = (next((tmp_path / folder).glob("redoubt-*.whl")) for folder in ("one", "two"))
+    (file,) = json.loads((tmp_path / "simple/some-tool/index.json").read_text())["files"]
+    assert file["hashes"]["sha256"] == hashlib.sha256(wheel.read_bytes()).hexdigest()
+    assert (file["size"], file["requires-python"]) == (wheel.stat().st_size, ">=3.11")
+    assert json.loads((tmp_path / "simple/index.json").read_text())["projects"] == [{"name": "some-tool"}]
+
+
+@pytest.mark.slow
+def test_the_project_builds_to_the_same_bytes_twice_and_no_compressor_has_a_say(tmp_path):
+    built = [build_wheel(tmp_path / folder, Path.cwd()) for folder in ("one", "two")]
+
+    one, two = (store_plainly(wheel, wheel.with_suffix(".plain")) for wheel in built)
 
     assert one.read_bytes() == two.read_bytes()
+    with zipfile.ZipFile(one) as plain:
+        assert {entry.compress_type for entry in plain.infolist()} == {zipfile.ZIP_STORED}
 
 
-def fake_wheel(folder: Path, name: str, version: str, content: str = "") -> Path:
-    folder.mkdir(exist_ok=True)
-    stem = f"{name.replace('.', '_').lower()}-{version}"
-    wheel = folder / f"{stem}-py3-none-any.whl"
-    info = f"{stem}.dist-info"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("some_tool.py", content)
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-    return wheel
+@pytest.mark.parametrize(
+    ("metadata", "licence"),
+    [
+        (
+            "License-Expression: MIT OR Apache-2.0\nClassifier: License :: OSI Approved :: BSD License",
+            "MIT OR Apache-2.0",
+        ),
+        ("License: see file\nClassifier: License :: OSI Approved :: BSD License", "BSD License"),
+        ("License: MIT", "MIT"),
+        ("Summary: x", "unknown"),
+    ],
+)
+def test_the_licence_of_a_wheel_is_what_its_metadata_states(tmp_path, metadata, licence):
+    assert wheel_licence(fake_wheel(tmp_path / "files", "tool", "1", metadata=metadata + "\n")) == licence
+
+
+def test_pins_are_read_with_all_their_hashes(tmp_path):
+    one, two = "a" * 64, "b" * 64
+    (tmp_path / "pins").write_text(
+        f"# made by\nSome.Tool==1.0 \\\n    --hash=sha256:{one} \\\n    --hash=sha256:{two}\nx==2\n"
+    )
+
+    first, second = read_pins(tmp_path / "pins")
+
+    assert (first.name, first.version, set(first.hashes)) == ("Some.Tool", "1.0", {one, two})
+    assert (second.name, second.hashes) == ("x", frozenset())
+
+
+def index(folder: Path, wheel: Path) -> None:
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    write_index(folder, [IndexedWheel("some-tool", "1.0", wheel.name, digest, wheel.stat().st_size, ">=3.11")])
 
 
 def pip_download(folder: Path, pin: str):

@@ -15,6 +15,7 @@ CONNECTION = {"ansible_host", "ansible_user"}
 MODEL = {
     "name": "practice-tiny", "file": "practice-tiny.gguf", "sha256": "a" * 64, "size_bytes": 1, "format": "gguf",
     "licence": "Apache-2.0", "context_tokens": 1, "weights_bytes": 1, "kv_bytes_per_token": 1, "vocab_tokens": 1,
+    "files": (),
 }  # fmt: skip
 SITES = [parse_site(path.read_text()) for path in sorted(Path("inventory").glob("*/site.yml"))]
 NODES = [

@@ -16,6 +16,7 @@ SITE = parse_site(SOURCE)
 MODEL = {
     "name": "practice-tiny", "file": "practice-tiny.gguf", "sha256": "a" * 64, "size_bytes": 1, "format": "gguf",
     "licence": "Apache-2.0", "context_tokens": 1, "weights_bytes": 1, "kv_bytes_per_token": 1, "vocab_tokens": 1,
+    "files": (),
 }  # fmt: skip
 BUNDLE = BundleFacts("d" * 64, "key", (MODEL,), "{}")
 

@@ -49,9 +49,11 @@ async def register_model(tx: Tx, actor: Actor, *, manifest: ModelManifest) -> Mo
         if known.sha256 == manifest.sha256:
             return known
         raise Conflict(f"model {manifest.name} has other weights", remedy="register the new weights under a new name")
-    model = Model(**manifest.model_dump(), registered_at=tx.now)
+    # Where weights come from and what they may be used with is said in the record; further files are the bundle's.
+    model = Model(**manifest.model_dump(exclude={"origin", "residency", "files"}), registered_at=tx.now)
     store.add(tx, model)
-    await audit.record(tx, actor, "model.registered", manifest.name, sha256=manifest.sha256)
+    facts = {"origin": manifest.origin, "residency": manifest.residency}
+    await audit.record(tx, actor, "model.registered", manifest.name, sha256=manifest.sha256, **facts)
     return model
 
 

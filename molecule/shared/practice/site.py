@@ -22,14 +22,14 @@ from lab.record import Node
 from lab.shell import wait_until
 from lab.site import Site
 
+from practice import bundle
+
 SPEC = REPOSITORY / "inventory" / "practice" / "site.yml"
 BIN = Path(sys.executable).parent
 ENDPOINT = "tiny"
 MODEL = "practice-tiny"
 QUESTION = "What keeps a fortress safe?"
 READY_WITHIN_S = 90
-# Base comes by itself. No GPU driver, observability or acceptance: practice nodes have nothing for them to do.
-FEATURES = ("time", "depot", "slurm", "postgres", "control-plane", "gateway", "inference", "practice")
 GPU_STATE = "/var/lib/redoubt-practice/nvml.state"
 
 
@@ -61,11 +61,11 @@ class PracticeSite:
         """Make what the site is made of: node image, simulated library, model, bundle. All from caches if unchanged."""
         with ThreadPoolExecutor() as pool:
             image = pool.submit(build_image)
+            fetched = pool.submit(bundle.fetch, self._redoubt_here)
             pool.submit(build_library).result()
             self._run(BIN / "python", PRACTICE / "tiny_model.py", self._models)
-            base = image.result()
-        chosen = [word for feature in FEATURES for word in ("--feature", feature)]
-        self._redoubt_here("bundle", "build", "--out", self.bundle, "--base", base, "--models", self._models, *chosen)
+            lock = bundle.fit(self._redoubt_here, fetched.result(), image.result())
+        bundle.build(self._redoubt_here, lock, self._models, self.bundle)
 
     def boot(self) -> bool:
         """Bring the nodes up; tell whether anything had to be done."""
