@@ -34,6 +34,7 @@ class Run(BaseModel):
     seconds: float = 0.0
     stages: list[StageTime] = []
     failures: list[Failure] = []
+    skipped_checks: dict[str, str] = {}
 
 
 class Journal:

@@ -108,9 +108,13 @@ def failed_run(record: RunRecord, *, again: str) -> RedoubtError:
         names = ", ".join(sorted(set(silent)))
         remedy = f"power on {names}, check cable and address in site.yml; then repeat: {again}"
         return Unavailable(f"{first.stage}: {names}: {first.cause}", remedy=remedy, code="node_silent", reasons=reasons)
-    if first.host == "localhost":  # only the preflight of the inventory runs here
+    if "Render it anew: " in first.cause:
         fact, _, command = first.cause.partition(" Render it anew: ")
         return Refused(fact, remedy=f"{command}; then repeat: {again}", code="stale_inventory")
+    if first.cause.startswith("preflight: "):
+        fact, _, remedy = first.cause.partition(" First: ")
+        code = "stale_inventory" if "input.digest on" in fact else "preflight_blocks"
+        return Refused(fact, remedy=f"{remedy}; then repeat: {again}", code=code)
     detail = f"{first.stage} failed on {first.host}: {first.task}: {first.cause}"
     return Unavailable(detail, remedy=f"correct the cause, then repeat: {again}", code="stage_failed", reasons=reasons)
 

@@ -29,6 +29,7 @@ from controlplane.cli.site_options import (
     site_trust,
 )
 from controlplane.cli.site_plan import kept_plan, limit_words, planned
+from controlplane.cli.site_preflight import SkipChecks, skip_inputs, skipped_checks
 from controlplane.cli.site_prove import Proven, outcome, prove_applied, refuse_unproven, show_outcome
 from controlplane.cli.stage_choice import Choice
 from controlplane.kit.clock import SystemClock
@@ -56,13 +57,14 @@ def apply(
     by_plan: ByPlan = "",
     keep_going: KeepGoing = False,
     dry_run: DryRun = False,
+    skip_check: SkipChecks = None,
     as_json: Json = False,
 ) -> None:
     """Make the nodes what the spec says and prove their boundary; stages that are as they were left are skipped."""
     verified = verify_bundle(archive_of(bundle), site_trust(root, cache, accept))
     reach = Reach(ssh_config, netns, keep_going=keep_going)
     ask = ask_of(spec, bundle, rendered, verified, reach, practice_assets)
-    ask = replace(ask, words=limit_words(ask, limit))
+    ask = replace(ask, words=limit_words(ask, limit), skipped_checks=skipped_checks(skip_check))
     choice = Choice(tuple(stage or ()), from_stage, every=every or dry_run)
     if dry_run:
         made = planned(ask, choice)
@@ -86,7 +88,9 @@ def _applied(ask: Ask, choice: Choice, named: str) -> RunRecord:
     run = _begun(ask, plan)
     ask.journal.keep(run)
     try:
-        record = ask.run(choice, check=False, more={"stages_run": {"id": run.id, "by": run.by}})
+        record = ask.run(
+            choice, check=False, more={"stages_run": {"id": run.id, "by": run.by}, **skip_inputs(run.skipped_checks)}
+        )
     except RedoubtError as error:
         ask.journal.keep(run.model_copy(update={"outcome": error.code, "ended_at": SystemClock().now()}))
         raise
@@ -120,6 +124,7 @@ def _begun(ask: Ask, plan: Plan | None) -> Run:
         started_at=now,
         plan=plan.digest if plan else "",
         bundle=ask.bundle.digest,
+        skipped_checks=dict(ask.skipped_checks),
     )
 
 

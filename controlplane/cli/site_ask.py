@@ -33,6 +33,7 @@ class Ask:
     reach: Reach
     words: Sequence[str] = ()
     open_files: Sequence[int] = field(default=())
+    skipped_checks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def journal(self) -> Journal:
@@ -71,7 +72,7 @@ class Ask:
 
     def facts(self, watched: Mapping[str, Sequence[str]]) -> RunRecord:
         """Read what every node is now, and nothing else."""
-        given = {**self.inputs, **stage_inputs(Choice()), "stages_watched": watched}
+        given = {**self.inputs, **stage_inputs(Choice()), "stages_watched": watched, "preflight_reads": False}
         added = stage_inventory(self.folder, self.inputs, self.bundle.digest, Choice())
         return run_playbooks(
             ("preflight",), self.folder / "hosts.yml", given, self.reach, check=True, added=added, words=self.words
