@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.lock-$(shell cat pyproject.toml locks/dev.lock | sha256sum | cut -c1-16)
 export PYTHONPATH := molecule/shared
 
-.PHONY: setup lock check fix test site site-down box bench bench-gateway bench-bundle clean
+.PHONY: setup lock check fix test site site-down box bench bench-gateway bench-bundle bench-preflight clean
 
 setup: $(STAMP)
 
@@ -38,13 +38,16 @@ site-down: setup
 box: setup
 	@$(BIN)/redoubt box
 
-bench: bench-gateway bench-bundle
+bench: bench-gateway bench-bundle bench-preflight
 
 bench-gateway: setup
 	@$(BIN)/python -m tests.bench.gateway
 
 bench-bundle: setup
 	@$(BIN)/python -m tests.bench.bundle
+
+bench-preflight: setup
+	@$(BIN)/python -m tests.bench.preflight
 
 clean:
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

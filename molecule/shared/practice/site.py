@@ -80,9 +80,9 @@ class PracticeSite:
         """Run the playbooks in check mode; return how many tasks would change something."""
         return int(json.loads(self._redoubt_here(*self._apply_words("plan")))["changed"])
 
-    def try_install(self) -> subprocess.CompletedProcess[str]:
+    def try_install(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run the playbooks and return how that ended, for tests of failures."""
-        command = [str(word) for word in (BIN / "redoubt", *self._apply_words("apply"))]
+        command = [str(word) for word in (BIN / "redoubt", *self._apply_words("apply"), *words)]
         return subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
 
     def deploy(self) -> None:
