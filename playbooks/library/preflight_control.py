@@ -45,8 +45,8 @@ def bundle(archive: str) -> dict[str, Any]:
     if not archive:
         raise Unread("no bundle was given: --bundle FOLDER")
     with tarfile.open(archive, "r:") as tar:
-        head = tar.next()
-        stream = tar.extractfile(head) if head and head.name == "bundle.json" else None
+        head = [found for found in (tar.next(), tar.next()) if found and found.name == "bundle.json"]
+        stream = tar.extractfile(head[0]) if head else None
         if stream is None:
             raise Unread(f"{archive} does not start with bundle.json")
         raw = stream.read()
