@@ -8,6 +8,7 @@ import typer
 
 from controlplane.bundle.build import Built, Order, build_bundle
 from controlplane.bundle.recipe import choose_features, read_recipe
+from controlplane.cli.bundle_closure import refuse_open_sites
 from controlplane.cli.bundle_lock import (
     DEFAULT_CACHE,
     PINS,
@@ -26,6 +27,9 @@ from controlplane.cli.screen import Json, note, say, show_json
 Models = Annotated[list[Path] | None, typer.Option("--models", help="Folder with weights and manifests.")]
 Tar = Annotated[Path | None, typer.Option("--tar", help="The tar; default: beside the folder.")]
 FolderOnly = Annotated[bool, typer.Option("--folder-only", help="Write no tar.")]
+Closures = Annotated[
+    list[Path] | None, typer.Option("--closure", help="Build only if this site needs no more than the bundle holds.")
+]
 
 
 def build(
@@ -37,6 +41,7 @@ def build(
     feature: Only = None,
     tar: Tar = None,
     folder_only: FolderOnly = False,
+    closure: Closures = None,
     project: Project = Path(),
     cache: Cache = DEFAULT_CACHE,
     as_json: Json = False,
@@ -44,10 +49,11 @@ def build(
     """Build and sign a bundle of what is locked and fetched; the same lock and sources give the same digest."""
     started = time.monotonic()
     recipe = choose_features(read_recipe(features), tuple(feature or ()))
-    out = out.resolve()
+    out, lock = out.resolve(), covering_lock(recipe, lock_path(features, lock_file), locks)
+    refuse_open_sites(closure or (), lock, project)
     order = Order(
         recipe=recipe,
-        lock=covering_lock(recipe, lock_path(features, lock_file), locks),
+        lock=lock,
         out=out,
         archive=None if folder_only else (tar or out.with_name(f"{out.name}.tar")).resolve(),
         project=project.resolve(),

@@ -1,11 +1,12 @@
 """redoubt bundle verify --closure: what a site could reach for and neither the lock holds nor the spec declares."""
 
 import time
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controlplane.bundle.lock import read_lock
+from controlplane.bundle.lock import Lock, read_lock
 from controlplane.bundle.recipe import read_recipe
 from controlplane.cli.screen import say, show_json
 from controlplane.cli.site_options import read_site
@@ -25,10 +26,9 @@ NO_BUNDLE = BundleFacts(digest="0" * 64, apt_key="", root="", models=())
 def check_closure(inventory: Path, *, lock: Path | None, project: Path = Path(), as_json: bool = False) -> None:
     """Show every gap of a site's inventory; raises Refused when there is one."""
     started = time.monotonic()
-    spec = inventory / "site.yml" if inventory.is_dir() else inventory
-    read_from = lock or project / REPOSITORY_LOCK
+    spec, read_from = _spec_of(inventory), lock or project / REPOSITORY_LOCK
     site, text = read_site(spec)
-    gaps = find_gaps_of(site, spec, text, read_from, project)
+    gaps = find_gaps_of(site, spec, text, read_lock(read_from), project)
     seconds = round(time.monotonic() - started, 1)
     if as_json:
         told = [{"path": g.path, "line": g.line, "kind": g.kind, "what": g.what, "remedy": g.remedy} for g in gaps]
@@ -37,6 +37,14 @@ def check_closure(inventory: Path, *, lock: Path | None, project: Path = Path(),
     elif not gaps:
         say(f"closed: nothing of site {site.name} reaches beyond {read_from} and {spec} ({seconds} s)")
     refuse_gaps(site, gaps)
+
+
+def refuse_open_sites(inventories: Sequence[Path], lock: Lock, project: Path) -> None:
+    """Raise Refused for the first of these sites that could reach for something a lock does not hold."""
+    for inventory in inventories:
+        spec = _spec_of(inventory)
+        site, text = read_site(spec)
+        refuse_gaps(site, find_gaps_of(site, spec, text, lock, project))
 
 
 def lock_of(bundle: Path | None) -> Path | None:
@@ -52,7 +60,7 @@ def refuse_gaps(site: Site, gaps: "tuple[Finding, ...]") -> None:
         raise Refused(detail, remedy=gaps[0].remedy, code="not_closed", reasons=reasons)
 
 
-def find_gaps_of(site: Site, spec: Path, text: str, lock: Path, project: Path) -> "tuple[Finding, ...]":
+def find_gaps_of(site: Site, spec: Path, text: str, lock: Lock, project: Path) -> "tuple[Finding, ...]":
     """Return everything that nothing holds, declares or excuses."""
     # Jinja is there only where playbooks are, and the command itself must start without it.
     from controlplane.bundle.closure.allowances import read_allowances, without_allowed  # noqa: PLC0415 - see above
@@ -61,7 +69,7 @@ def find_gaps_of(site: Site, spec: Path, text: str, lock: Path, project: Path) -
     from controlplane.bundle.closure.walk import Use, find_gaps  # noqa: PLC0415 - see above
 
     held = hold(
-        read_lock(lock),
+        lock,
         models=frozenset(read_recipe(project / RECIPE).models),
         hosts=frozenset(node.name for node in site.nodes),
         networks=_networks(site),
@@ -71,6 +79,10 @@ def find_gaps_of(site: Site, spec: Path, text: str, lock: Path, project: Path) -
     models = [Finding(str(spec), _line(text, name), "model", name) for name in lacking]
     left, _ = without_allowed((*models, *find_gaps(project, uses, held)), read_allowances(project / ALLOWANCES))
     return left
+
+
+def _spec_of(inventory: Path) -> Path:
+    return inventory / "site.yml" if inventory.is_dir() else inventory
 
 
 def _networks(site: Site) -> tuple[IPv4Network, ...]:

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from controlplane.bundle.closure.finding import Finding
+from controlplane.bundle.lock import read_lock
 from controlplane.cli import bundle_closure
-from controlplane.cli.bundle_closure import check_closure
+from controlplane.cli.bundle_closure import check_closure, refuse_open_sites
 from controlplane.kit.errors import BadInput, Refused
 from tests.support.source import ROOT
 
@@ -43,3 +44,12 @@ def test_without_a_lock_the_next_step_is_to_make_one(text, tmp_path):
         check_closure(SITE, lock=lock, project=ROOT)
 
     assert "redoubt bundle lock" in bad.value.remedy
+
+
+def test_a_bundle_that_does_not_hold_what_a_site_needs_is_not_built(tmp_path):
+    lock = read_lock(ROOT / "images/bundle.lock")
+    short = lock.model_copy(update={"artefacts": tuple(one for one in lock.artefacts if one.name != "chrony")})
+
+    refuse_open_sites([SITE], lock, ROOT)
+    with pytest.raises(Refused, match="chrony"):
+        refuse_open_sites([SITE], short, ROOT)

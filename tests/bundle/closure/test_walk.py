@@ -8,6 +8,7 @@ import pytest
 
 from controlplane.bundle.closure import allowances
 from controlplane.bundle.closure.finding import Finding
+from controlplane.bundle.lock import read_lock
 from controlplane.cli.bundle_closure import find_gaps_of
 from controlplane.cli.site_options import read_site
 from tests.support.source import ROOT
@@ -46,7 +47,7 @@ def planted(tmp_path_factory) -> tuple[dict[str, tuple[str, range]], tuple[Findi
 
 def gaps_of(spec: Path, lock: Path, root: Path) -> tuple[Finding, ...]:
     site, text = read_site(spec)
-    return find_gaps_of(site, spec, text, lock, root)
+    return find_gaps_of(site, spec, text, read_lock(lock), root)
 
 
 @pytest.mark.parametrize("site", SITES)
