@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.lock-$(shell cat pyproject.toml locks/dev.lock | sha256sum | cut -c1-16)
 export PYTHONPATH := molecule/shared
 
-.PHONY: setup lock check fix test site site-down box bench bench-gateway bench-bundle bench-preflight clean
+.PHONY: setup lock check fix test site site-down box bench bench-gateway bench-bundle bench-preflight bench-apply clean
 
 setup: $(STAMP)
 
@@ -38,7 +38,7 @@ site-down: setup
 box: setup
 	@$(BIN)/redoubt box
 
-bench: bench-gateway bench-bundle bench-preflight
+bench: bench-gateway bench-bundle bench-preflight bench-apply
 
 bench-gateway: setup
 	@$(BIN)/python -m tests.bench.gateway
@@ -48,6 +48,9 @@ bench-bundle: setup
 
 bench-preflight: setup
 	@$(BIN)/python -m tests.bench.preflight
+
+bench-apply: setup
+	@$(BIN)/python -m tests.bench.apply
 
 clean:
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -19,6 +19,8 @@ SHIPPED_S = {
 }  # fmt: skip
 UNKNOWN_STAGE_S = 30
 START_S = 10
+# What the controller hands to slurmd. A change of slurm.conf itself reaches running jobs only through these.
+HANDED = ("/etc/slurm/cgroup.conf", "/etc/slurm/gres.conf")
 WORDS = {"system": "operating system", "kernel": "kernel", "boot": "boot", "packages": "installed packages"}
 
 
@@ -116,6 +118,8 @@ def drain_reasons(host: str, record: RunRecord) -> Iterator[str]:
     """Yield why work on a node's GPUs has to end; what is not known to be harmless counts."""
     yield from (drain.why for drain in record.drains if drain.host == host)
     yield from (f"GPUs: {change.task}" for change in record.changes if change.host == host and change.stage == "GPUs")
+    handed = [path for files in record.states.values() for path in files if path in HANDED]
+    yield from (f"the scheduler hands every node another {path}" for path in sorted(set(handed)))
     settings = [path for path in record.states.get(host, {}) if "slurm" in path]
     for restart in record.restarts:
         if restart.host == host and restart.unit == "slurmd.service" and settings:

@@ -22,6 +22,7 @@ from controlplane.cli.site_options import (
     FirstStage,
     Limit,
     Netns,
+    Quick,
     Rendered,
     SpecFile,
     SshConfig,
@@ -54,6 +55,7 @@ def apply(
     from_stage: FirstStage = None,
     limit: Limit = None,
     every: Every = False,
+    quick: Quick = False,
     by_plan: ByPlan = "",
     keep_going: KeepGoing = False,
     dry_run: DryRun = False,
@@ -65,7 +67,7 @@ def apply(
     reach = Reach(ssh_config, netns, keep_going=keep_going)
     ask = ask_of(spec, bundle, rendered, verified, reach, practice_assets)
     ask = replace(ask, words=limit_words(ask, limit), skipped_checks=skipped_checks(skip_check))
-    choice = Choice(tuple(stage or ()), from_stage, every=every or dry_run)
+    choice = Choice(tuple(stage or ()), from_stage, every=every or dry_run, quick=quick)
     if dry_run:
         made = planned(ask, choice)
         show_json(made.model_dump(mode="json")) if as_json else show_plan(
@@ -88,9 +90,8 @@ def _applied(ask: Ask, choice: Choice, named: str) -> RunRecord:
     run = _begun(ask, plan)
     ask.journal.keep(run)
     try:
-        record = ask.run(
-            choice, check=False, more={"stages_run": {"id": run.id, "by": run.by}, **skip_inputs(run.skipped_checks)}
-        )
+        more = {"stages_run": _signature(ask, run), **skip_inputs(run.skipped_checks)}
+        record = ask.run(choice, check=False, more=more)
     except RedoubtError as error:
         ask.journal.keep(run.model_copy(update={"outcome": error.code, "ended_at": SystemClock().now()}))
         raise
@@ -113,6 +114,11 @@ def _as_planned(ask: Ask, choice: Choice, plan: Plan) -> Choice:
         )
     own = Choice.of(plan.choice)
     return replace(own, every=False, also=stages_to_visit(plan, own.stages()))
+
+
+def _signature(ask: Ask, run: Run) -> dict[str, str]:
+    """Return what the lock on the authority's node says; one place may repeat its own runs."""
+    return {"id": run.id, "by": run.by, "place": f"{run.by}:{ask.journal.folder}"}
 
 
 def _begun(ask: Ask, plan: Plan | None) -> Run:

@@ -11,6 +11,7 @@ import yaml
 
 from controlplane.bundle.verify import Verified
 from controlplane.cli.journal import Journal
+from controlplane.cli.plan_document import SHIPPED_S
 from controlplane.cli.playbook import Reach, failed_run, run_playbooks
 from controlplane.cli.run_record import RunRecord
 from controlplane.cli.site_options import read_site, rendered_folder
@@ -57,15 +58,15 @@ class Ask:
         added = stage_inventory(self.folder, self.inputs, self.bundle.digest, choice)
         given = {**self.inputs, **stage_inputs(choice), **(more or {})}
         names = {"Preflight", "Preflight of the nodes", *(stage.title for stage in choice.stages())}
-        took = {name: seconds for name, seconds in self.journal.stage_seconds(changing=False).items() if name in names}
+        took = {**SHIPPED_S, **self.journal.stage_seconds(changing=False)}
         return run_playbooks(
-            choice.playbooks(),
+            (*choice.playbooks(), *([] if check else ["finish"])),
             self.folder / "hosts.yml",
             given,
             self.reach,
             check=check,
             added=added,
-            expected=dict.fromkeys(names, 0.0) | took,
+            expected={name: took.get(name, 0.0) for name in names},
             words=self.words,
             open_files=self.open_files,
         )

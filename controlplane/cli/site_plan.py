@@ -60,7 +60,7 @@ def plan(
     verified = inspect_bundle(archive_of(bundle), site_trust(root, cache, accept))
     ask = ask_of(spec, bundle, rendered, verified, Reach(ssh_config, netns), practice_assets)
     words = [*(["--diff"] if diff else []), *limit_words(ask, limit)]
-    made = planned(replace(ask, words=words), Choice(tuple(stage or ()), from_stage, every=not quick))
+    made = planned(replace(ask, words=words), Choice(tuple(stage or ()), from_stage, every=not quick, quick=quick))
     if out:
         out.write_text(made.model_dump_json(indent=1))
     _show(made, out, as_json=as_json)

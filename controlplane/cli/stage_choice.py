@@ -17,12 +17,14 @@ Yaml = dict[str, Any]
 class Choice:
     """What was asked for: some stages, all from one on, every one whatever its stamp says, or those that are due.
 
+    `quick` believes the stamps of stages that were asked for by name, too.
     `also` are stages that are evaluated whatever their stamps say.
     """
 
     only: tuple[str, ...] = ()
     first: str | None = None
     every: bool = False
+    quick: bool = False
     also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -40,20 +42,26 @@ class Choice:
 
     def forced(self) -> tuple[str, ...]:
         """Return the stages whose stamps are not asked: those named, or every one."""
-        named = self.only or (tuple(stage.name for stage in self.stages()) if self.every else ())
+        named = self.only if not self.quick else ()
+        named = tuple(stage.name for stage in self.stages()) if self.every else named
         return tuple(dict.fromkeys((*named, *self.also)))
 
     def words(self) -> tuple[str, ...]:
         """Return the choice as words, for a plan to keep."""
         only = [f"stage {name}" for name in self.only]
-        return (*only, *([f"from {self.first}"] if self.first else []), *(["all"] if self.every else []))
+        return (
+            *only,
+            *([f"from {self.first}"] if self.first else []),
+            *(["all"] if self.every else []),
+            *(["quick"] if self.quick else []),
+        )
 
     @staticmethod
     def of(words: Sequence[str]) -> "Choice":
         """Return the choice that a plan keeps."""
         first = next((word.removeprefix("from ") for word in words if word.startswith("from ")), None)
         only = tuple(word.removeprefix("stage ") for word in words if word.startswith("stage "))
-        return Choice(only, first, every="all" in words)
+        return Choice(only, first, every="all" in words, quick="quick" in words)
 
 
 def stage_inputs(choice: Choice) -> Yaml:

@@ -171,12 +171,20 @@ def _certificate(
 def _node_base(site: Site, node: Node, bundle: BundleFacts) -> Inputs:
     return {
         "node_base_accounts": list(_accounts(site, node)),
-        "node_base_hosts": [{"name": other.name, "address": str(other.address)} for other in site.nodes],
+        "node_base_hosts": list(_known_hosts(site, node)),
         "node_base_depot_url": _depot_url(site),
         "node_base_depot_key": bundle.apt_key,
         "node_base_bundle_digest": bundle.digest,
         "node_base_features": list(_features(site, node)),
     }
+
+
+def _known_hosts(site: Site, node: Node) -> Iterator[Inputs]:
+    """Yield the nodes that a node knows by name: itself and every service. So a new node changes no other's file."""
+    known = {node.name, *(name for _, name in site.services.placed())}
+    for other in site.nodes:
+        if other.name in known:
+            yield {"name": other.name, "address": str(other.address)}
 
 
 def _accounts(site: Site, node: Node) -> Iterator[Inputs]:
@@ -230,11 +238,13 @@ def _depot(node: Node, bundle: BundleFacts) -> Inputs:
 
 def _slurm(site: Site, node: Node) -> Inputs:
     scheduler = site.services.scheduler
+    is_controller = node.name == scheduler
     inputs: Inputs = {
-        "slurm_role": "controller" if node.name == scheduler else "compute",
+        "slurm_role": "controller" if is_controller else "compute",
         "slurm_controller_name": scheduler,
         "slurm_controller_address": _address(site, scheduler),
-        "slurm_nodes": [_slurm_node(other) for other in site.compute],
+        # a compute node is handed the list by the controller, and so does not change when another is added
+        "slurm_nodes": [_slurm_node(other) for other in (site.compute if is_controller else (node,))],
     }
     if site.practice:  # the host kernel keeps cpuset and memory to itself, and nodes claim more than there is
         inputs |= {"slurm_constraints": ["devices"], "slurm_slurmd_parameters": ["config_overrides"]}

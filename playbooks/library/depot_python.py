@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.stage_stamps import is_unfinished
 
 DOCUMENTATION = r"""
 module: depot_python
@@ -44,6 +45,10 @@ options:
     description: Folder where the distribution keeps pip as a wheel.
     type: path
     required: true
+  stage:
+    description: Stage that makes it; one that never came to its end reports a change once more.
+    type: str
+    default: ""
 author: Redoubt
 """
 
@@ -114,6 +119,7 @@ def main() -> None:
             "bundle": {"type": "str", "required": True},
             "features": {"type": "list", "elements": "str", "required": True},
             "pip_wheels": {"type": "path", "required": True},
+            "stage": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -122,7 +128,7 @@ def main() -> None:
     asked = {"bundle": module.params["bundle"], "features": sorted(module.params["features"])}
     known = json.loads(stamp.read_text(encoding="utf-8")) if stamp.exists() else {}
     if {key: known.get(key) for key in asked} == asked:
-        module.exit_json(changed=False)
+        module.exit_json(changed=is_unfinished(module.params["stage"], stamp))
     drains = "the Python that runs replicas is replaced" if known else ""
     if module.check_mode:
         module.exit_json(changed=True, drains=drains)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path("/var/lib/redoubt-stages")
+LOCK = FOLDER / "apply.lock"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 WHOLE_BYTES = 1 << 20  # larger files, such as weights, are known by size and time
 
@@ -52,6 +53,8 @@ def seal(stage: str, inputs: str, made: Stamp) -> None:
     fresh.chmod(0o600)
     fresh.rename(stamp_file(stage))
     begun_file(stage).unlink(missing_ok=True)
+    if LOCK.exists():
+        LOCK.touch()  # whoever holds it is alive
 
 
 def forget(stage: str) -> None:

@@ -21,7 +21,7 @@ FACTS: dict[str, Any] = {
     "system": "debian 13", "kernel": "6.12", "boot": "one", "packages": "p", "jobs": ["7"], "shared": {"/key": "k"},
     "watched": {}, "stages": {"slurm": {"inputs": "i", "age_s": 5, "moved": []}},
 }  # fmt: skip
-SETTINGS = "/etc/slurm/gres.conf"
+SETTINGS = "/etc/default/slurmd"
 RECORD: dict[str, Any] = {
     "hosts": {}, "stages": [], "failures": [], "seconds": 1.0, "facts": {"gpu1": FACTS},
     "changes": [{"host": "gpu1", "stage": "Scheduler", "task": "slurm : compute | Write"}],
@@ -146,3 +146,12 @@ def test_the_screen_fits_on_it_and_ends_with_what_to_type(capsys):
     assert "drain     gpu1: 4 GPUs, jobs 7 run there" in said
     assert "change    gpu1: Scheduler: Write\n" in said
     assert said.endswith("next      redoubt site apply --plan abc\n")
+
+
+def test_what_the_scheduler_hands_out_drains_every_node_in_service_but_the_list_of_nodes_does_not():
+    def drained(path):
+        found = plan({**RECORD, "restarts": [], "states": {"ctl1": {path: "before"}}}).drains
+        return [drain.node for drain in found]
+
+    assert drained("/etc/slurm/gres.conf") == ["gpu1"]
+    assert drained("/etc/slurm/slurm.conf") == []

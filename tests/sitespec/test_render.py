@@ -2,13 +2,14 @@
 
 import json
 from hashlib import sha256
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 import yaml
 
 from controlplane.kit.errors import BadInput
-from controlplane.sitespec.render import BundleFacts, render
+from controlplane.sitespec.render import BundleFacts, host_inputs, render
 from controlplane.sitespec.text import parse_site
 
 SOURCE = Path("inventory/practice/site.yml").read_text()
@@ -61,3 +62,17 @@ def test_only_a_practice_site_has_practice_settings():
 
     assert "practice_gpus" not in texts
     assert "config_overrides" not in texts
+
+
+def test_another_compute_node_changes_what_its_peers_allow_and_nothing_else_on_them():
+    added = SITE.nodes[1].model_copy(update={"name": "gpu3", "address": IPv4Address("10.77.0.14")})
+    more = SITE.model_copy(update={"nodes": (*SITE.nodes, added)})
+
+    before, after = (
+        {node.name: host_inputs(site, node, BUNDLE, (MODEL,)) for node in SITE.nodes} for site in (SITE, more)
+    )
+
+    moved = {name: {key for key in after[name] if before[name].get(key) != after[name][key]} for name in before}
+    assert moved["gpu1"] == {"boundary_inbound", "boundary_outbound"}
+    assert moved["store1"] == set()
+    assert moved["ctl1"] == {"boundary_inbound", "boundary_outbound", "slurm_nodes"}

@@ -22,11 +22,6 @@ def test_a_second_run_of_the_playbooks_changes_nothing(site: PracticeSite) -> No
     assert site.install("--all") == 0
 
 
-def test_a_run_that_believes_the_stamps_changes_nothing_either(site: PracticeSite) -> None:
-    site.install()
-    assert site.install() == 0
-
-
 def test_a_plan_of_a_finished_site_is_empty(site: PracticeSite) -> None:
     assert site.plan() == 0
 

@@ -80,9 +80,23 @@ class PracticeSite:
         """Run the playbooks in check mode; return how many tasks would change something."""
         return int(json.loads(self._redoubt_here(*self._apply_words("plan")))["changed"])
 
-    def try_install(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def plan_json(self, *more: str) -> Any:
+        """Plan, and return all of it."""
+        return json.loads(self._redoubt_here(*self._apply_words("plan"), *more))
+
+    def runs(self) -> Any:
+        """Return the record of every apply."""
+        return json.loads(self._redoubt_here("site", "runs", self.spec, "--rendered", self.rendered, "--json"))
+
+    def start_install(self, *more: str) -> subprocess.Popen[str]:
+        """Start the playbooks and return at once, for tests of interruptions."""
+        command = [str(word) for word in (BIN / "redoubt", *self._apply_words("apply"), *more)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, text=True, cwd=REPOSITORY, **pipes)
+
+    def try_install(self, *more: str) -> subprocess.CompletedProcess[str]:
         """Run the playbooks and return how that ended, for tests of failures."""
-        command = [str(word) for word in (BIN / "redoubt", *self._apply_words("apply"), *words)]
+        command = [str(word) for word in (BIN / "redoubt", *self._apply_words("apply"), *more)]
         return subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
 
     def deploy(self) -> None:
