@@ -38,6 +38,7 @@ class CallbackModule(CallbackBase):
         self._stage_started = self._started = time.monotonic()
         self._seen = 0
         self._skipped: list[str] = []
+        self._told: dict[tuple[str, str], list[str]] = {}
         self._expected: dict[str, float] = _read(os.environ.get("REDOUBT_RUN_EXPECTED"))
         self._record: Json = {
             "hosts": {}, "stages": [], "changes": [], "failures": [], "due": [], "restarts": [], "facts": {},
@@ -70,6 +71,7 @@ class CallbackModule(CallbackBase):
         for one in found.get("results", []):
             if isinstance(one.get("item"), dict) and "why" in one["item"]:
                 self._record["due"].append({"host": host, **one["item"]})
+                self._told.setdefault((one["item"]["stage"], one["item"]["why"]), []).append(host)
 
     def v2_runner_on_skipped(self, result: Any) -> None:
         """Count a task that was looked at and not done."""
@@ -101,6 +103,7 @@ class CallbackModule(CallbackBase):
         hosts = {host: self._tally(stats.summarize(host)) for host in sorted(stats.processed) if host != "localhost"}
         if self._skipped:
             self._display.display(f"as it was, not evaluated: {', '.join(self._skipped)}")
+            self._skipped = []  # there is one end for each playbook
         self._write(hosts=hosts, finished=True)
 
     def _count(self) -> None:
@@ -120,8 +123,16 @@ class CallbackModule(CallbackBase):
             self._display.display(f"{self._stage:<24} {seconds:6.1f} s   changed={changed:<4}{self._outlook()}")
         else:
             self._skipped.append(self._stage)
+        self._tell_what_is_due()
         self._stage = ""
         self._write()
+
+    def _tell_what_is_due(self) -> None:
+        """Say why stages are evaluated, unless somebody asked for it."""
+        for (stage, why), hosts in self._told.items():
+            if why not in ("asked for", "run by hand"):
+                self._display.display(f"due: {stage} on {', '.join(hosts)}: {why}")
+        self._told = {}
 
     def _outlook(self) -> str:
         """Say how far the run is, and how long the rest took last time."""
