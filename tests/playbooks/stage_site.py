@@ -67,7 +67,8 @@ class StageSite:
         stamps = self.playbooks / "module_utils/stage_stamps.py"
         stamps.write_text(stamps.read_text().replace(ON_NODES, str(home / "stamps")))
         plays = yaml.safe_load((REAL / "preflight.yml").read_text())
-        (self.playbooks / "preflight.yml").write_text(yaml.safe_dump(plays[1:], sort_keys=False))
+        about_stages = [play for play in plays if play["name"] == "Preflight of the nodes"]
+        (self.playbooks / "preflight.yml").write_text(yaml.safe_dump(about_stages, sort_keys=False))
         for name in ("first", "second"):
             self._role(name)
         imports = [{"ansible.builtin.import_playbook": f"{name}.yml"} for name in ("preflight", "first", "second")]
