@@ -16,27 +16,33 @@ DEPOT = (8445, 8445)
 GATEWAY = (9443, 9443)
 RUNNERS = (20000, 20999)
 JOB_STEPS = (60001, 60100)
+LINK_LOCAL = "169.254.0.0/16"  # RFC 3927; clouds answer for their metadata there
 
 
 @dataclass(frozen=True)
 class Flow:
-    """One allowed direction of connection. `sources` and `destinations` are addresses or networks."""
+    """One allowed direction of connection. `sources` and `destinations` are addresses or networks.
+
+    `users` are the accounts of a source node that may open it: none where the sources are no nodes.
+    """
 
     name: str
     protocol: str
     ports: tuple[int, int]
     sources: tuple[str, ...]
     destinations: tuple[str, ...]
+    users: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One flow as one node sees it; `peers` are the other side."""
+    """One flow as one node sees it; `peers` are the other side, `users` who may open it from here."""
 
     name: str
     protocol: str
     ports: tuple[int, int]
     peers: tuple[str, ...]
+    users: tuple[str, ...] = ()
 
 
 def flows(site: Site) -> tuple[Flow, ...]:
@@ -52,16 +58,19 @@ def flows(site: Site) -> tuple[Flow, ...]:
     operators, clients = (tuple(map(str, found)) for found in (site.network.operators, site.network.clients))
     return (
         Flow("ssh", "tcp", SSH, controller, every),
-        Flow("depot", "tcp", DEPOT, every, depot),
-        Flow("time", "udp", NTP, every, time),
-        Flow("admin_api", "tcp", ADMIN_API, (*operators, *compute), control_plane),
-        Flow("machine_api", "tcp", MACHINE_API, every, control_plane),
+        Flow("depot", "tcp", DEPOT, every, depot, ("root", "_apt")),
+        Flow("time", "udp", NTP, every, time, ("_chrony",)),
+        Flow("admin_api", "tcp", ADMIN_API, operators, control_plane),
+        Flow("runs_api", "tcp", ADMIN_API, compute, control_plane, ("redoubt-serve",)),
+        Flow("agents_api", "tcp", MACHINE_API, every, control_plane, ("redoubt-agent",)),
+        Flow("gateways_api", "tcp", MACHINE_API, gateways, control_plane, ("redoubt-gateway",)),
         Flow("gateway", "tcp", GATEWAY, clients, gateways),
-        Flow("database", "tcp", POSTGRES, control_plane, database),
-        Flow("slurmctld", "tcp", SLURMCTLD, (*compute, *control_plane), scheduler),
-        Flow("slurmd", "tcp", SLURMD, (*scheduler, *compute), compute),
-        Flow("job_steps", "tcp", JOB_STEPS, compute, (*scheduler, *compute)),
-        Flow("runners", "tcp", RUNNERS, gateways, compute),
+        Flow("database", "tcp", POSTGRES, control_plane, database, ("redoubt",)),
+        Flow("slurmctld", "tcp", SLURMCTLD, compute, scheduler, ("root",)),  # slurmd and the steps of jobs
+        Flow("slurmd_from_controller", "tcp", SLURMD, scheduler, compute, ("slurm", "root")),
+        Flow("slurmd", "tcp", SLURMD, compute, compute, ("root",)),
+        Flow("job_steps", "tcp", JOB_STEPS, compute, (*scheduler, *compute), ("root",)),
+        Flow("runners", "tcp", RUNNERS, gateways, compute, ("redoubt-gateway",)),
     )
 
 
@@ -75,12 +84,17 @@ def outbound(site: Site, node: Node) -> tuple[Rule, ...]:
     return tuple(_rules(flows(site), str(node.address), inbound=False))
 
 
+def neighbours(site: Site, node: Node) -> tuple[str, ...]:
+    """Return whom a node may ping, and who may ping it: the other nodes and the controller, never the router."""
+    return (str(site.network.controller), *(peer for peer in _addresses(site.nodes) if peer != str(node.address)))
+
+
 def _rules(every: Iterable[Flow], address: str, *, inbound: bool) -> Iterator[Rule]:
     for flow in every:
         here, there = (flow.destinations, flow.sources) if inbound else (flow.sources, flow.destinations)
         peers = tuple(dict.fromkeys(peer for peer in there if peer != address))
         if address in here and peers:
-            yield Rule(flow.name, flow.protocol, flow.ports, peers)
+            yield Rule(flow.name, flow.protocol, flow.ports, peers, () if inbound else flow.users)
 
 
 def _addresses(nodes: Iterable[Node]) -> tuple[str, ...]:

@@ -10,14 +10,24 @@ import yaml
 
 from controlplane.kit.canonical import sha256_hex
 from controlplane.kit.errors import BadInput
-from controlplane.sitespec.flows import ADMIN_API, DEPOT, GATEWAY, MACHINE_API, Rule, inbound, outbound
+from controlplane.sitespec.accounts import UIDS, accounts_of
+from controlplane.sitespec.flows import (
+    ADMIN_API,
+    DEPOT,
+    GATEWAY,
+    LINK_LOCAL,
+    MACHINE_API,
+    Rule,
+    inbound,
+    neighbours,
+    outbound,
+)
 from controlplane.sitespec.spec import Node, Site
 
 Inputs = dict[str, Any]
 
 # Given by `redoubt site apply`, because they are paths of the machine that applies.
 APPLY_INPUTS = frozenset({"depot_bundle_archive", "practice_assets"})
-SERVE_UID = 2001
 
 
 @dataclass(frozen=True)
@@ -108,7 +118,8 @@ def _parts(site: Site, node: Node, bundle: BundleFacts, models: tuple[Inputs, ..
 
 def _boundary(site: Site, node: Node) -> Inputs:
     return {
-        "boundary_ping_range": str(site.network.range),
+        "boundary_neighbours": list(neighbours(site, node)),
+        "boundary_link_local": LINK_LOCAL,
         "boundary_router": str(site.network.router or ""),
         "boundary_inbound": [_rule(rule) for rule in inbound(site, node)],
         "boundary_outbound": [_rule(rule) for rule in outbound(site, node)],
@@ -128,7 +139,8 @@ def _boundary_proof(site: Site, node: Node) -> Inputs:
 def _rule(rule: Rule) -> Inputs:
     low, high = rule.ports
     ports = str(low) if low == high else f"{low}-{high}"
-    return {"name": rule.name, "protocol": rule.protocol, "ports": ports, "peers": list(rule.peers)}
+    inputs: Inputs = {"name": rule.name, "protocol": rule.protocol, "ports": ports, "peers": list(rule.peers)}
+    return inputs | ({"users": [UIDS[user] for user in rule.users]} if rule.users else {})
 
 
 def _site_ca(site: Site, node: Node) -> Inputs:
@@ -188,16 +200,9 @@ def _known_hosts(site: Site, node: Node) -> Iterator[Inputs]:
 
 
 def _accounts(site: Site, node: Node) -> Iterator[Inputs]:
-    roles = roles_of(site, node)
-    yield {"name": "redoubt-agent", "home": "/var/lib/redoubt-agent"}
-    if "slurm" in roles:  # one uid on every Slurm node, or a job would run as somebody else
-        yield {"name": "redoubt-serve", "home": "/var/lib/redoubt-serve", "uid": SERVE_UID}
-    if "control_plane" in roles:
-        yield {"name": "redoubt", "home": "/var/lib/redoubt"}
-    if "gateway" in roles:
-        yield {"name": "redoubt-gateway", "home": "/var/lib/redoubt-gateway"}
-    if "postgres" in roles:  # made before the package, because its key is made before the package
-        yield {"name": "postgres", "home": "/var/lib/postgresql", "shell": "/bin/bash"}
+    for account in accounts_of(roles_of(site, node), is_scheduler=node.name == site.services.scheduler):
+        inputs = {"name": account.name, "uid": account.uid, "home": account.home, "owns_home": account.owns_home}
+        yield inputs | ({"shell": account.login} if account.login else {})
 
 
 def _features(site: Site, node: Node) -> Iterator[str]:

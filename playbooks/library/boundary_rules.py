@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -13,6 +14,8 @@ module: boundary_rules
 short_description: Rules of the boundary, with a timer against locking oneself out
 description:
   - C(tried) checks the rules with C(nft --check), arms the timer C(redoubt-boundary-revert), then loads them.
+  - It compares what the kernel has with what the file means, so rules that a hand changed are found and put right.
+  - Tables of others are never touched. One that rewrites addresses is refused, all others are told.
   - C(kept) stops the timer and makes them the rules of every boot. Until then a power cut brings the old ones back too.
 options:
   state:
@@ -38,23 +41,44 @@ OPEN = FOLDER / "open.nft"
 TABLE = ["inet", "redoubt_boundary"]
 NOTHING = "table inet redoubt_boundary\ndelete table inet redoubt_boundary\n"
 REVERT = "redoubt-boundary-revert"
+LIST = ["--stateless", "list", "table", *TABLE]
+SPARE_NETWORK = f'nft --file "$1" && exec nft {" ".join(LIST)}'
 
 
-def is_loaded(module: AnsibleModule, nft: str) -> bool:
-    """Tell whether the kernel has the table."""
-    code, _, _ = module.run_command([nft, "list", "table", *TABLE])
-    return code == 0
+def loaded(module: AnsibleModule, nft: str) -> str:
+    """Return the rules that the kernel has, without what they counted; nothing when the table is not there."""
+    code, out, _ = module.run_command([nft, *LIST])
+    return str(out) if code == 0 else ""
 
 
-def checked(module: AnsibleModule, nft: str) -> str:
-    """Write the rules aside and have nft read them; return where they are."""
+def meant(module: AnsibleModule, fresh: str) -> str:
+    """Return what the kernel would have after loading the file: it is loaded where no packet is, in a spare network."""
+    code, out, err = module.run_command(["unshare", "--net", "sh", "-c", SPARE_NETWORK, "sh", fresh])
+    if code:
+        module.fail_json(msg=f"nft refuses the rules, nothing was loaded: {err.strip()}")
+    return str(out)
+
+
+def written(module: AnsibleModule) -> str:
+    """Write the rules aside and return where they are."""
     handle, fresh = tempfile.mkstemp(dir=module.tmpdir)
     with os.fdopen(handle, "w", encoding="utf-8") as out:
         out.write(module.params["content"])
-    code, _, err = module.run_command([nft, "--check", "--file", fresh])
-    if code:
-        module.fail_json(msg=f"nft refuses the rules, nothing was loaded: {err.strip()}")
     return fresh
+
+
+def tell_of_others(module: AnsibleModule, nft: str) -> list[str]:
+    """List tables of others that see packets; refuse one that rewrites addresses."""
+    _, out, _ = module.run_command([nft, "--json", "list", "chains"], check_rc=True)
+    chains = [entry["chain"] for entry in json.loads(out)["nftables"] if "hook" in entry.get("chain", {})]
+    others = [chain for chain in chains if [chain["family"], chain["table"]] != TABLE]
+    for chain in others:
+        name = f"{chain['family']} {chain['table']}"
+        if chain["type"] == "nat":
+            module.fail_json(msg=f"Table {name} rewrites addresses; Redoubt did not make it and leaves it alone. "
+                                 f"See it: nft list table {name}. Remove it: nft delete table {name}")  # fmt: skip
+        module.warn(f"table {name} has rules that Redoubt did not make; see them: nft list table {name}")
+    return sorted({f"{chain['family']} {chain['table']}" for chain in others})
 
 
 def arm(module: AnsibleModule, nft: str) -> None:
@@ -90,6 +114,15 @@ def keep(module: AnsibleModule) -> None:
     module.exit_json(changed=False)
 
 
+def difference(before: str, inside: str, meaning: str, content: str) -> dict[str, str] | None:
+    """Say what differs: the file, or else what a hand made of it in the kernel."""
+    if before != content:
+        return {"before_header": str(ACTIVE), "after_header": str(ACTIVE), "before": before, "after": content}
+    if inside != meaning:
+        return {"before_header": "rules in the kernel", "after_header": str(ACTIVE), "before": inside, "after": meaning}
+    return None
+
+
 def main() -> None:
     """Try the rules if the file or the kernel differs, or keep those that were tried."""
     module = AnsibleModule(
@@ -103,14 +136,13 @@ def main() -> None:
     if module.params["state"] == "kept":
         keep(module)
     nft = module.get_bin_path("nft", required=True)
+    others = tell_of_others(module, nft)
     before = ACTIVE.read_text(encoding="utf-8") if ACTIVE.exists() else ""
-    if before == module.params["content"] and is_loaded(module, nft):
-        module.exit_json(changed=False)
-    fresh = checked(module, nft)
-    if not module.check_mode:
+    fresh = written(module)
+    diff = difference(before, loaded(module, nft), meant(module, fresh), module.params["content"])
+    if diff and not module.check_mode:
         load(module, nft, fresh)
-    diff = {"before_header": str(ACTIVE), "after_header": str(ACTIVE)}
-    module.exit_json(changed=True, diff={**diff, "before": before, "after": module.params["content"]})
+    module.exit_json(changed=bool(diff), diff=diff or {}, other_tables=others)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,40 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.sitespec.flows import flows, inbound, outbound
+from controlplane.sitespec.accounts import UIDS
+from controlplane.sitespec.flows import flows, inbound, neighbours, outbound
 from controlplane.sitespec.spec import Site
 from controlplane.sitespec.text import parse_site
+
+NAMES = ("a", "b", "c", "d", "e", "f")
+
+
+@st.composite
+def shuffled(draw):
+    """Any valid site: some nodes, GPUs on some, every service anywhere."""
+    names = NAMES[: draw(st.integers(1, len(NAMES)))]
+    some = st.sampled_from(names)
+    gpus = draw(st.sets(some, min_size=1))
+    services = {name: draw(some) for name in ("depot", "authority", "time", "scheduler", "control_plane", "database")}
+    gateways = draw(st.lists(some, min_size=1, max_size=3, unique=True))
+    more = {"cpus": 8, "memory_mb": 512, "gpus": [{"type": "a10", "count": 1}]}
+    nodes = [
+        {"name": name, "address": f"10.1.0.{number}", "zone": "z", **(more if name in gpus else {})}
+        for number, name in enumerate(names, start=10)
+    ]
+    network = {
+        "range": "10.1.0.0/24",
+        "controller": "10.1.0.1",
+        "operators": ["10.2.0.0/28"],
+        "clients": ["10.3.0.0/16"],
+    }
+    zones = [{"name": "z", "jurisdiction": "DE", "clearance": "c"}]
+    site = {"name": "s", "network": network, "zones": zones, "services": {**services, "gateways": gateways}}
+    return Site.model_validate({**site, "nodes": nodes})
+
 
 SITE = parse_site(Path("inventory/practice/site.yml").read_text())
 CONTROLLER = "10.77.0.1"
@@ -36,7 +64,7 @@ def test_runners_answer_gateways_alone():
 
 
 def test_a_store_opens_nothing_but_depot_time_and_the_machine_api():
-    assert set(rules(outbound, "store1")) == {"depot", "time", "machine_api"}
+    assert set(rules(outbound, "store1")) == {"depot", "time", "agents_api"}
 
 
 def test_no_node_reaches_an_address_outside_the_site():
@@ -65,6 +93,70 @@ def test_what_one_node_may_open_the_other_lets_in(extra):
     }
 
     assert opened == let_in
+
+
+def test_every_flow_that_a_node_opens_names_its_users_and_no_other_does():
+    nodes = {str(node.address) for node in SITE.nodes}
+
+    assert all(bool(flow.users) == (set(flow.sources) <= nodes) for flow in flows(SITE))
+    assert all(set(flow.users) <= UIDS.keys() for flow in flows(SITE))
+
+
+@pytest.mark.parametrize(
+    ("node", "opened"),
+    [
+        (
+            "ctl1",
+            {"database": ("redoubt",), "runners": ("redoubt-gateway",), "slurmd_from_controller": ("slurm", "root")},
+        ),
+        (
+            "gpu1",
+            {
+                "depot": ("root", "_apt"),
+                "time": ("_chrony",),
+                "runs_api": ("redoubt-serve",),
+                "agents_api": ("redoubt-agent",),
+                "slurmctld": ("root",),
+                "slurmd": ("root",),
+                "job_steps": ("root",),
+            },
+        ),
+        ("store1", {"depot": ("root", "_apt"), "time": ("_chrony",), "agents_api": ("redoubt-agent",)}),
+    ],
+)
+def test_each_node_opens_this_for_these_users_and_nothing_else(node, opened):
+    assert {rule.name: rule.users for rule in outbound(SITE, SITE.node(node))} == opened
+
+
+def test_a_job_may_speak_to_the_control_plane_alone():
+    may = {rule.name for rule in outbound(SITE, SITE.node("gpu1")) if "redoubt-serve" in rule.users}
+
+    assert may == {"runs_api"}
+
+
+def test_nobody_speaks_to_the_router():
+    router = str(SITE.network.router)
+
+    assert all(router not in neighbours(SITE, node) for node in SITE.nodes)
+    assert all(router not in (*flow.sources, *flow.destinations) for flow in flows(SITE))
+
+
+@settings(max_examples=40)
+@given(shuffled())
+def test_whatever_the_site_a_rule_is_a_flow_between_declared_places(site):
+    nodes = {str(node.address) for node in site.nodes}
+    declared = {str(site.network.controller), *map(str, (*site.network.operators, *site.network.clients))}
+    serving = {str(site.node(name).address) for _, name in site.services.placed()}
+    compute = {str(node.address) for node in site.compute}
+
+    for node in site.nodes:
+        for rule in outbound(site, node):
+            assert set(rule.peers) <= nodes - {str(node.address)}
+            assert rule.users
+        for rule in inbound(site, node):
+            assert set(rule.peers) <= (nodes | declared) - {str(node.address)}
+        if str(node.address) not in serving | compute:
+            assert {rule.name for rule in inbound(site, node)} == {"ssh"}
 
 
 @pytest.mark.parametrize("flow", flows(SITE), ids=lambda flow: flow.name)

@@ -21,6 +21,7 @@ LOCAL_NAMES = {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopb
 RESERVED_SUFFIXES = (".invalid", ".test", ".localhost")
 DOCUMENTATION = (IPv4Network("192.0.2.0/24"), IPv4Network("198.51.100.0/24"), IPv4Network("203.0.113.0/24"))
 DOCUMENTATION_6 = IPv6Network("2001:db8::/32")
+LINK_LOCAL = IPv4Network("169.254.0.0/32")  # the number of that network, as a rule of the boundary says it: no machine
 # Top levels of public names. Those that are also file suffixes or plain words of code are left out: a name under
 # them is still found in a URL, in a call that connects, and where a server of time, names or packages is named.
 TOP_LEVELS = {
@@ -71,7 +72,8 @@ def is_of_site(host: str, held: Held) -> bool:
         return True
     if address.version == 6:
         return address in DOCUMENTATION_6
-    return host.startswith("255.") or any(address in network for network in (*held.networks, *DOCUMENTATION))
+    known = (*held.networks, *DOCUMENTATION, LINK_LOCAL)
+    return host.startswith("255.") or any(address in network for network in known)
 
 
 def _host(authority: str) -> str:
