@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNetworks]:
-    with two_networks("probed", tmp_path_factory.mktemp("prober")) as made:
+    with two_networks(f"probed-{os.getpid()}", tmp_path_factory.mktemp("prober")) as made:
         yield made
 
 
