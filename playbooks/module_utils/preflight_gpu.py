@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.preflight_read import Unread, processes, said, text
+from ansible.module_utils.preflight_read import Unread, open_files, processes, said, text
 
 LIBRARY = "libnvidia-ml.so.1"
 UNCORRECTED, SINCE_BOOT = 1, 0
@@ -102,10 +102,5 @@ def xids() -> list[str]:
 def holders() -> Iterator[str]:
     """Yield the units and programs that hold a GPU's device open."""
     for process in processes():
-        for link in Path(f"/proc/{process['pid']}/fd").glob("*"):
-            try:
-                target = str(link.readlink())
-            except OSError:  # closed meanwhile
-                continue
-            if re.fullmatch(r"/dev/nvidia(?:\d+|ctl|-uvm)", target):
-                yield f"{process['comm']} ({process['unit'] or 'no unit'})"
+        if any(re.fullmatch(r"/dev/nvidia(?:\d+|ctl|-uvm)", target) for target in open_files(process["pid"])):
+            yield f"{process['comm']} ({process['unit'] or 'no unit'})"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.preflight_read import Unread, processes, said, text
+from ansible.module_utils.preflight_read import Unread, open_files, processes, said, text
 
 LISTEN, UNCONNECTED = "0A", "07"
 
@@ -96,11 +96,7 @@ def listeners() -> list[dict[str, Any]]:
 def sockets() -> Iterator[tuple[str, tuple[str, str]]]:
     """Yield (inode, (program, unit)) of every open socket; the kernel's own have no holder."""
     for process in processes():
-        for link in Path(f"/proc/{process['pid']}/fd").glob("*"):
-            try:
-                target = str(link.readlink())
-            except OSError:  # closed meanwhile
-                continue
+        for target in open_files(process["pid"]):
             if target.startswith("socket:["):
                 yield target[8:-1], (process["comm"], process["unit"])
 

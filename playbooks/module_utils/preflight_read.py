@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,9 @@ def is_container() -> bool:
     return Path("/run/systemd/container").exists()
 
 
+@cache
 def processes() -> list[dict[str, Any]]:
-    """List what runs: process, command, unit, terminal and user."""
+    """List what runs, looked at once: process, parent, command, unit, terminal and user."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and int(folder.name) != os.getpid():
@@ -67,12 +69,26 @@ def processes() -> list[dict[str, Any]]:
     return found
 
 
+@cache
+def open_files(pid: int) -> tuple[str, ...]:
+    """Return what a process has open, looked at once."""
+    folder = f"/proc/{pid}/fd"
+    found = []
+    try:
+        for name in os.listdir(folder):  # noqa: PTH208 - a path object for each of thousands costs more than the look
+            found.append(os.readlink(f"{folder}/{name}"))  # noqa: PTH115, PERF401 - the same; and what was read counts
+    except OSError:  # it was closed, or the process ended meanwhile
+        pass
+    return tuple(found)
+
+
 def _process(folder: Path) -> dict[str, Any]:
     stat = (folder / "stat").read_text()
     comm, rest = stat[stat.index("(") + 1 : stat.rindex(")")], stat[stat.rindex(")") + 2 :].split()
     units = UNIT.findall((folder / "cgroup").read_text())
     return {
         "pid": int(folder.name),
+        "parent": int(rest[1]),
         "comm": comm,
         "unit": units[-1] if units else "",
         "tty": int(rest[4]),

@@ -48,22 +48,14 @@ def users() -> list[str]:
 
 def jobs() -> list[str]:
     """Return the jobs of the scheduler that run here, with their user."""
+    users_of = {one["parent"]: one["uid"] for one in processes()}
     found = set()
     for process in processes():
-        if process["comm"] == "slurmstepd":
+        if process["comm"] == "slurmstepd" and process["pid"] in users_of:
             step = re.search(r"\[(\d+)\.", text(f"/proc/{process['pid']}/cmdline"))
-            children = [one["uid"] for one in processes() if parent(one["pid"]) == process["pid"]]
-            if step and children:
-                found.add(f"{step.group(1)} of {pwd.getpwuid(children[0]).pw_name}")
+            if step:
+                found.add(f"{step.group(1)} of {pwd.getpwuid(users_of[process['pid']]).pw_name}")
     return sorted(found)
-
-
-def parent(pid: int) -> int:
-    """Return who started a process; 0 when it is gone."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
 
 
 def backup_age_s() -> float:
