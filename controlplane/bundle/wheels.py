@@ -64,16 +64,22 @@ def fetch_wheels(wheels: list[Artefact], python: Python, store: BlobStore, advan
 
 
 def _fetch_share(wheels: list[Artefact], python: Python, store: BlobStore, advance: Advance) -> list[RedoubtError]:
-    errors: list[RedoubtError] = []
-    for wheel in wheels:
-        with tempfile.TemporaryDirectory(prefix="redoubt-wheel-") as scratch:
-            try:
-                _pip_download(Path(scratch), [_pin_of(wheel)], python)
-                store.add(Path(scratch) / wheel.filename)
-                advance(wheel.size_bytes)
-            except RedoubtError as error:
-                errors.append(_named(wheel, error))
-    return errors
+    """Ask pip once for all; when that fails, once for each, to learn which it is."""
+    try:
+        _fetch_together(wheels, python, store, advance)
+    except RedoubtError as error:
+        if len(wheels) == 1:
+            return [_named(wheels[0], error)]
+        return [error for wheel in wheels for error in _fetch_share([wheel], python, store, advance)]
+    return []
+
+
+def _fetch_together(wheels: list[Artefact], python: Python, store: BlobStore, advance: Advance) -> None:
+    with tempfile.TemporaryDirectory(prefix="redoubt-wheels-") as scratch:
+        _pip_download(Path(scratch), [_pin_of(wheel) for wheel in wheels], python)
+        for wheel in wheels:
+            store.add(Path(scratch) / wheel.filename)
+            advance(wheel.size_bytes)
 
 
 def _pin_of(wheel: Artefact) -> Pin:

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from controlplane.bundle.index import IndexedWheel, write_index
+from controlplane.bundle.lock import Artefact
 from controlplane.bundle.project import store_plainly
-from controlplane.bundle.wheels import build_wheel, read_pins, wheel_licence
+from controlplane.bundle.recipe import Python
+from controlplane.bundle.store import BlobStore
+from controlplane.bundle.wheels import build_wheel, fetch_wheels, read_pins, wheel_licence
 from tests.support.wheels import fake_wheel
 
 
@@ -104,3 +107,27 @@ def pip_download(folder: Path, pin: str):
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", *index]
     wanted = ["--dest", str(folder / "got"), "--requirement", str(folder / "pins.txt")]
     return subprocess.run([*command, *wanted], capture_output=True, text=True, check=False)
+
+
+def test_a_wheel_that_does_not_come_is_the_one_that_is_named(tmp_path, monkeypatch):
+    wheels = [fake_wheel(tmp_path / "links", name, "1") for name in ("one", "two", "gone")]
+    locked = [locked_as(path) for path in wheels]
+    wheels[2].unlink()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "links"))
+    store = BlobStore(tmp_path / "cache")
+
+    (error,) = fetch_wheels(locked, Python(version="3.13", glibc=40), store, lambda _: None)
+
+    assert error.code == "artefact_gone"
+    assert "gone 1" in error.detail
+    assert [store.has(one.sha256, one.size_bytes) for one in locked] == [True, True, False]
+
+
+def locked_as(path: Path) -> Artefact:
+    content = path.read_bytes()
+    name, version = path.name.split("-")[:2]
+    return Artefact(
+        type="wheel", name=name, version=version, filename=path.name, source=f"pypi:{name}/{version}",
+        size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), needed_by=("base",), licence="MIT",
+    )  # fmt: skip
