@@ -84,11 +84,6 @@ def outbound(site: Site, node: Node) -> tuple[Rule, ...]:
     return tuple(_rules(flows(site), str(node.address), inbound=False))
 
 
-def neighbours(site: Site, node: Node) -> tuple[str, ...]:
-    """Return whom a node may ping, and who may ping it: the other nodes and the controller, never the router."""
-    return (str(site.network.controller), *(peer for peer in _addresses(site.nodes) if peer != str(node.address)))
-
-
 def _rules(every: Iterable[Flow], address: str, *, inbound: bool) -> Iterator[Rule]:
     for flow in every:
         here, there = (flow.destinations, flow.sources) if inbound else (flow.sources, flow.destinations)

@@ -11,17 +11,7 @@ import yaml
 from controlplane.kit.canonical import sha256_hex
 from controlplane.kit.errors import BadInput
 from controlplane.sitespec.accounts import UIDS, accounts_of
-from controlplane.sitespec.flows import (
-    ADMIN_API,
-    DEPOT,
-    GATEWAY,
-    LINK_LOCAL,
-    MACHINE_API,
-    Rule,
-    inbound,
-    neighbours,
-    outbound,
-)
+from controlplane.sitespec.flows import ADMIN_API, DEPOT, GATEWAY, LINK_LOCAL, MACHINE_API, Rule, inbound, outbound
 from controlplane.sitespec.spec import Node, Site
 
 Inputs = dict[str, Any]
@@ -118,7 +108,7 @@ def _parts(site: Site, node: Node, bundle: BundleFacts, models: tuple[Inputs, ..
 
 def _boundary(site: Site, node: Node) -> Inputs:
     return {
-        "boundary_neighbours": list(neighbours(site, node)),
+        "boundary_neighbours": [str(site.network.range)],
         "boundary_link_local": LINK_LOCAL,
         "boundary_router": str(site.network.router or ""),
         "boundary_inbound": [_rule(rule) for rule in inbound(site, node)],
