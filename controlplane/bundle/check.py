@@ -16,7 +16,7 @@ from controlplane.bundle.contents import IN_RELEASE, RELEASE, TRUST, Carried, Co
 from controlplane.bundle.reader import OneFile, Reader, read
 from controlplane.kit.errors import Refused
 
-SLICE = 1 << 20
+SLICE = 1 << 18  # stays in a core's cache between read and digest
 Fault = str
 Advance = Callable[[int], None]
 _KINDS = {

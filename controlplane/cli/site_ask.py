@@ -14,7 +14,7 @@ from controlplane.cli.journal import Journal
 from controlplane.cli.plan_document import SHIPPED_S
 from controlplane.cli.playbook import Reach, failed_run, run_playbooks
 from controlplane.cli.run_record import RunRecord
-from controlplane.cli.site_options import read_site, rendered_folder
+from controlplane.cli.site_options import read_site, rendered_folder, require_cover
 from controlplane.cli.stage_choice import Choice, stage_inputs, stage_inventory
 from controlplane.cli.stages import PLAYBOOKS, tree_digest
 from controlplane.kit.canonical import sha256_hex
@@ -88,6 +88,7 @@ def ask_of(
     folder = rendered_folder(spec, rendered)
     reason = {"depot_reason": verified.reason} if verified.reason else {}
     inputs = _inputs(site, spec, bundle, assets) | reason
+    require_cover(site, verified)
     _refuse_other_bundle(site, spec, folder, verified)
     return Ask(site, spec, folder, verified, inputs, reach)
 

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from controlplane.bundle.verify import PLATFORM, Trust
+from controlplane.bundle.verify import PLATFORM, Trust, Verified
 from controlplane.cli.bundle_trust import trust_of
 from controlplane.kit.errors import BadInput
+from controlplane.sitespec.needs import require_covered
 from controlplane.sitespec.spec import Site
 from controlplane.sitespec.text import parse_site
 
@@ -37,6 +38,12 @@ def read_site(spec: Path) -> tuple[Site, str]:
 def site_trust(root: Path | None, cache: Path, accept: str) -> Trust:
     """Return what is trusted when nodes are touched: the bundle must be for what they run, too."""
     return replace(trust_of(root, cache, accept), platform=PLATFORM)
+
+
+def require_cover(site: Site, bundle: Verified) -> None:
+    """Raises Refused that names what the site wants and the bundle lacks."""
+    models = {model.name for model in bundle.manifest.models}
+    require_covered(site, bundle.manifest.features, models)
 
 
 def rendered_folder(spec: Path, rendered: Path | None) -> Path:

@@ -11,6 +11,7 @@ from controlplane.cli.site_options import (
     SpecFile,
     read_site,
     rendered_folder,
+    require_cover,
     site_trust,
 )
 from controlplane.sitespec.render import BundleFacts, render
@@ -44,6 +45,7 @@ def render_inventory(
     """Write the inventory of a site; what it held before is gone."""
     site, source = read_site(spec)
     carried = inspect_bundle(bundle, site_trust(root, cache, accept))
+    require_cover(site, carried)
     models = tuple(model.model_dump() for model in carried.manifest.models)
     files = render(site, BundleFacts(carried.digest, carried.apt_key, models, carried.root_text), source=source)
     folder = rendered_folder(spec, rendered)

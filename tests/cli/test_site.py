@@ -111,6 +111,21 @@ def test_apply_refuses_an_inventory_that_was_rendered_with_another_bundle(made, 
     assert "another bundle" in error.detail
 
 
+@pytest.mark.parametrize("verb", ["render", "apply"])
+def test_a_bundle_that_lacks_a_feature_or_a_model_of_the_site_is_refused_by_name(made, tmp_path, verb):
+    spec, _, words = made
+    run(site_cli.app, "render", str(spec), *words)
+    spec.write_text(spec.read_text() + "\nmodels: [rook-8b]\n")
+    short = SmallBundle(tmp_path / "short", features=("base", "time", "depot", "slurm", "inference", "gpu-driver"))
+    trust = ["--root", str(short.root_file), "--cache", str(tmp_path / "other")]
+
+    error = refused(site_cli.app, verb, str(spec), "--bundle", str(short.folder), *trust)
+
+    assert error.exit_code == 3
+    for name in ("feature control-plane (ctl1)", "feature postgres (store1)", "feature gateway", "model rook-8b"):
+        assert name in error.detail
+
+
 @pytest.mark.parametrize("change", ["spec", "rendered"])
 def test_the_first_play_refuses_an_inventory_that_is_stale_or_edited(made, change):
     spec, _, words = made

@@ -21,6 +21,7 @@ a2V5
 =PCOl
 -----END PGP PUBLIC KEY BLOCK-----
 """
+FEATURES = ("base", "control-plane", "depot", "gateway", "gpu-driver", "inference", "postgres", "slurm", "time")
 MADE_AT = datetime.now(UTC).replace(microsecond=0)
 
 
@@ -73,7 +74,7 @@ class SmallBundle:
     def manifest(self, files) -> Manifest:
         facts = {
             "version": "1", "serial": 1, "floor": 1, "created_at": MADE_AT, "expires_at": MADE_AT + timedelta(days=365),
-            "suite": "trixie", "architecture": "amd64", "lock": sha256_hex(b"{}"), "features": ("base",), "models": (),
+            "suite": "trixie", "architecture": "amd64", "lock": sha256_hex(b"{}"), "features": FEATURES, "models": (),
         }  # fmt: skip
         return Manifest(**{**facts, **self.facts, "files": files})
 
