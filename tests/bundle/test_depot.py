@@ -1,16 +1,12 @@
 """The module of the depot's node: it runs the program, and says in one line why a bundle was not taken in."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from controlplane.bundle.depot_program import _platform
+from tests.support.ansible import run_module
 from tests.support.bundles import SmallBundle
-
-MODULE = Path("playbooks/library/bundle_unpacked.py")
 
 
 @pytest.fixture
@@ -54,9 +50,4 @@ def unpack(bundle: SmallBundle, folder: Path):
         "archive": str(bundle.archive), "digest": bundle.digest, "folder": str(folder),
         "root": str(bundle.root_file), "library": str(Path.cwd()),
     }  # fmt: skip
-    ansible = str(Path(sys.executable).parent / "ansible")
-    local = ["localhost", "--connection=local", f"--module-path={MODULE.parent}", "--module-name=bundle_unpacked"]
-    python = ["--extra-vars", f"ansible_python_interpreter={sys.executable}", "--one-line"]
-    command = ["env", "ANSIBLE_NOCOLOR=1", "LC_ALL=C.UTF-8", ansible, *local, *python, "--args", json.dumps(arguments)]
-    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return json.loads(said[said.index("=>") + 2 :])
+    return run_module("bundle_unpacked", arguments)

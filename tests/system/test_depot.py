@@ -83,6 +83,25 @@ def test_a_bundle_that_nobody_trusted_signed_is_refused_by_the_node_and_leaves_t
     assert "refused" in site.lab.ssh(DEPOT, f"tail -1 {FOLDER}/import.log").stdout
 
 
+@pytest.mark.parametrize(
+    "name", ["apt/dists/redoubt/InRelease", "apt/dists/redoubt/main/binary-amd64/Packages.xz"], ids=["signed", "index"]
+)
+def test_a_node_takes_no_package_from_a_depot_whose_index_was_altered(site: PracticeSite, name: str) -> None:
+    path = f"{FOLDER}/current/{name}"
+    update = (
+        "mkdir -p /tmp/lists/partial && apt-get -o Dir::State::Lists=/tmp/lists update 2>&1; code=$?; "
+        "rm -rf /tmp/lists; exit $code"
+    )
+    site.lab.ssh(DEPOT, f"cp -a {path} /root/good && printf XY | dd of={path} bs=1 seek=900 conv=notrunc")
+    try:
+        done = site.lab.ssh("gpu1", update, check=False)
+    finally:
+        site.lab.ssh(DEPOT, f"cp -a /root/good {path} && rm /root/good")
+    assert done.returncode != 0
+    assert "E:" in done.stdout
+    assert site.lab.ssh("gpu1", update).returncode == 0
+
+
 def test_a_bundle_below_the_floor_is_refused_by_apply(site: PracticeSite, tmp_path: Path) -> None:
     remembering = tmp_path / "cache"
     shutil.copytree(cache() / "keys", remembering / "keys")
