@@ -21,7 +21,8 @@ from controlplane.bundle.manifest import CarriedModel, Manifest, carry, to_bytes
 from controlplane.bundle.memory import roots_in
 from controlplane.bundle.project import make_project
 from controlplane.bundle.recipe import Recipe
-from controlplane.bundle.signing import signed_trust, write_trust
+from controlplane.bundle.roots import counts
+from controlplane.bundle.signing import first_trust, write_trust
 from controlplane.bundle.store import BlobStore, alone
 from controlplane.bundle.verify import Trust, verify_bundle
 from controlplane.bundle.weights import find_models
@@ -83,16 +84,18 @@ def _build(order: Order, scratch: Path, say: Say) -> Built:
     laid = _timed(say, "layout", lambda: lay_out(folder, parts, store))
     manifest = _timed(say, "digests", lambda: _seal(folder, parts, laid, store))
     digest = sha256_hex(to_bytes(manifest))
-    if _stands(order, digest):
+    trust = _own_trust(order, keys)
+    if _stands(order, digest, trust):
         say(f"bundle: unchanged, digest {digest[:16]}")
         return Built(order.out, order.archive, digest, manifest.size_bytes, fresh=False)
     _sign(folder, laid, keys)
-    say(f"bundle: signed, {manifest.size_bytes / 1e6:.0f} MB, digest {digest[:16]}")
+    say(f"bundle: laid out, {manifest.size_bytes / 1e6:.0f} MB, digest {digest[:16]}")
     packed = _timed(say, "tar", lambda: _pack(folder, order.archive))
     _swap(folder, order.out, scratch)
     if packed and order.archive:
         packed.replace(order.archive)
-    verify_bundle(order.archive or order.out, Trust(order.cache))
+    signers = verify_bundle(order.archive or order.out, trust).signers
+    say(f"bundle: verified, {len(signers)} of {roots_in(keys.roots)[-1].root.threshold} signatures")
     return Built(order.out, order.archive, digest, manifest.size_bytes, fresh=True)
 
 
@@ -148,19 +151,23 @@ def _damaged(damaged: dict[str, str], store: BlobStore) -> Refused:
     )
 
 
-def _stands(order: Order, digest: str) -> bool:
+def _own_trust(order: Order, keys: BuilderKeys) -> Trust:
+    """Others may sign after the build: of ours there must be one signature, where the root lists us."""
+    return Trust(order.cache, enough=1 if counts(load_signing_key(keys.signing), roots_in(keys.roots)[-1]) else 0)
+
+
+def _stands(order: Order, digest: str, trust: Trust) -> bool:
     """Tell whether this very bundle is there, every byte of it, signed by a key that still counts."""
     try:
         forms = [order.out, *([order.archive] if order.archive else [])]
-        return all(verify_bundle(form, Trust(order.cache)).digest == digest for form in forms)
+        return all(verify_bundle(form, trust).digest == digest for form in forms)
     except (OSError, RedoubtError):
         return False
 
 
 def _sign(folder: Path, laid: Laid, keys: BuilderKeys) -> None:
     clearsign(keys, laid.release, folder / IN_RELEASE)
-    trust, _ = signed_trust(folder_head(folder), load_signing_key(keys.signing), roots_in(keys.roots))
-    write_trust(folder, trust)
+    write_trust(folder, first_trust(folder_head(folder), load_signing_key(keys.signing), roots_in(keys.roots)))
 
 
 def _pack(folder: Path, archive: Path | None) -> Path | None:

@@ -74,6 +74,11 @@ def add_bundle_signature(
     return tuple(sorted((*rest, fresh), key=lambda entry: entry.key_id))
 
 
+def counts(key: Ed25519PrivateKey, signed: SignedRoot) -> bool:
+    """Tell whether a root lists this key."""
+    return key_id(raw_public(key.public_key())) in {entry.id for entry in signed.root.keys}
+
+
 def name_of(path: Path) -> str:
     """Return the name that a key goes by: that of its file."""
     return path.stem

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from controlplane.bundle.archive import Head, folder_head, head_bytes, tar_head, trust_part
 from controlplane.bundle.contents import SIGNATURES, TRUST, root_path
 from controlplane.bundle.reader import opened
-from controlplane.bundle.roots import add_bundle_signature
+from controlplane.bundle.roots import add_bundle_signature, counts
 from controlplane.bundle.trust import (
     Signature,
     SignedRoot,
@@ -69,6 +69,13 @@ def signed_trust(head: Head, key: Ed25519PrivateKey, roots: Sequence[SignedRoot]
     digest = sha256_hex(head.manifest)
     signatures = add_bundle_signature(before, key, digest, newest.root)
     return {**trust, SIGNATURES: signatures_bytes(signatures)}, Signed(digest, signatures, newest)
+
+
+def first_trust(head: Head, key: Ed25519PrivateKey, roots: Sequence[SignedRoot]) -> dict[str, bytes]:
+    """Return trust/ of a bundle just built: signed by its builder where the newest root lists the builder's key."""
+    if counts(key, roots[-1]):
+        return signed_trust(head, key, roots)[0]
+    return {SIGNATURES: signatures_bytes(()), **{root_path(root.root.version): root_bytes(root) for root in roots}}
 
 
 def write_trust(folder: Path, trust: Mapping[str, bytes]) -> None:

@@ -37,6 +37,7 @@ class Platform:
 class Terms:
     """`root` is the newest trusted here, `floor` the greatest ever accepted here, `accept` a reason to look away.
 
+    `enough` is for whoever builds: a bundle that others have yet to sign needs fewer signatures than the root asks for.
     A reason lifts expiry and floor alone; it never lifts a signature, a digest or an expired root.
     """
 
@@ -45,6 +46,7 @@ class Terms:
     now: datetime
     platform: Platform | None = None
     accept: str = ""
+    enough: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def judge(head: Head, terms: Terms, check: SignatureCheck) -> Judged:
     newest = newest_root(terms.root, roots, check)
     others = [key for signed in (terms.root, *roots) for key in signed.root.keys]
     signatures = read_signatures(head.trust[SIGNATURES], SIGNATURES)
-    signers = require_signatures(newest.root, others, sha256_hex(head.manifest), signatures, check)
+    signers = require_signatures(newest.root, others, sha256_hex(head.manifest), signatures, check, terms.enough)
     require_alive(newest.root, terms.now)
     contents = read_contents(head.manifest)
     _require_platform(contents, terms.platform)

@@ -147,11 +147,16 @@ def require_alive(root: Root, now: datetime) -> None:
 
 
 def require_signatures(
-    root: Root, others: Iterable[TrustKey], digest: str, signatures: Sequence[Signature], check: SignatureCheck
+    root: Root,
+    others: Iterable[TrustKey],
+    digest: str,
+    signatures: Sequence[Signature],
+    check: SignatureCheck,
+    enough: int | None = None,
 ) -> tuple[str, ...]:
     """Return the names of those who signed; raises Refused when they are too few or a signature is wrong."""
     verdict = _judge(bundle_message(digest), signatures, root.keys, tuple(others), check)
-    if verdict.wrong or len(verdict.good) < root.threshold:
+    if verdict.wrong or len(verdict.good) < (root.threshold if enough is None else enough):
         raise Refused(
             f"the bundle has {len(verdict.good)} of the {root.threshold} signatures that trust root {root.version} "
             f"asks for ({verdict.words})",

@@ -44,6 +44,7 @@ class Unseen:
 class Trust:
     """What a workstation trusts: `root` is a file, by default the builder's own in `cache`, which also remembers.
 
+    `enough` is for whoever builds: how many signatures are wanted of a bundle that others have yet to sign.
     `accept` is a reason to take a bundle that is expired or below the floor; `platform` is what the nodes run.
     """
 
@@ -51,6 +52,7 @@ class Trust:
     root: Path | None = None
     accept: str = ""
     platform: Platform | None = None
+    enough: int | None = None
     clock: Clock = field(default_factory=SystemClock)
     progress: Progress = field(default_factory=Unseen)
 
@@ -99,7 +101,8 @@ def verify_bundle(path: Path, trust: Trust) -> Verified:
         trust.progress.end()
         require_whole(faults, path.name, f"redoubt bundle verify {path}")
         verified = _verified(head, judged, trust)
-    _remember(path, judged, trust, memory)
+    if trust.enough is None:  # a bundle that is still being signed leaves no trace
+        _remember(path, judged, trust, memory)
     return verified
 
 
@@ -146,7 +149,7 @@ def _own_root(cache: Path) -> SignedRoot:
 
 def _judged(head: Head, trust: Trust, memory: Memory, given: SignedRoot) -> Judged:
     pinned = memory.pinned(given)
-    terms = Terms(pinned, memory.journal.floor(), trust.clock.now(), trust.platform, trust.accept)
+    terms = Terms(pinned, memory.journal.floor(), trust.clock.now(), trust.platform, trust.accept, trust.enough)
     return judge(head, terms, is_good_signature)
 
 

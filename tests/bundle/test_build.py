@@ -12,17 +12,23 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from controlplane.bundle import build as under_test
 from controlplane.bundle.build import Order, build_bundle
+from controlplane.bundle.keys import builder_keys
 from controlplane.bundle.lock import Artefact, Lock, LockedDistribution, digest_of, read_lock
 from controlplane.bundle.project import Project
 from controlplane.bundle.recipe import Recipe, choose_features
 from controlplane.bundle.relations import parse_index
+from controlplane.bundle.signing import sign_bundle
 from controlplane.bundle.store import BlobStore
+from controlplane.bundle.trust import root_bytes
 from controlplane.bundle.verify import Trust, verify_bundle
 from controlplane.kit.canonical import sha256_hex
+from controlplane.kit.crypto import load_signing_key
 from controlplane.kit.errors import Refused, Unavailable
+from tests.support.bundles import signed_root
 from tests.support.local_artefacts import collection, image
 from tests.support.packages import fake_deb
 from tests.support.wheels import fake_wheel
@@ -210,6 +216,25 @@ def overwrite(path, at=0):
     content[at] ^= 1
     path.unlink()
     path.write_bytes(content)
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["the builder among them", "others alone"])
+def test_under_a_root_of_several_a_build_ends_well_keeps_signatures_and_is_not_believed_before_all_sign(order, listed):
+    alice, bob = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    keys = builder_keys(order.cache / "keys")
+    first = load_signing_key(keys.signing) if listed else alice
+    root = signed_root(first, bob, threshold=2)
+    (keys.roots / "root.1.json").write_bytes(root_bytes(root))
+
+    built = build(order)
+    with pytest.raises(Refused, match=f"{int(listed)} of the 2 signatures"):
+        verify_bundle(built.folder, Trust(order.cache))
+    for key in (first, bob):
+        sign_bundle(built.folder, key)
+    again = build(order)
+
+    assert again.fresh is False
+    assert len(verify_bundle(built.archive, Trust(order.cache)).signers) == 2
 
 
 def test_what_was_not_fetched_is_named_with_the_command_that_brings_it(order):

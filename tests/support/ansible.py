@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any  # what a module answers is free-form JSON
 
 LIBRARY = Path("playbooks/library")
 
 
-def run_module(name: str, arguments: dict[str, object]) -> dict[str, Any]:
+def run_module(name: str, arguments: Mapping[str, object]) -> dict[str, Any]:
     """Return what the module answers, whether it succeeded or failed."""
     ansible = str(Path(sys.executable).parent / "ansible")
     local = ["localhost", "--connection=local", f"--module-path={LIBRARY}", f"--module-name={name}"]
