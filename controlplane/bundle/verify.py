@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import ValidationError
+
 from controlplane.bundle.archive import Head, folder_head, tar_head
 from controlplane.bundle.armour import one_block
 from controlplane.bundle.check import folder_faults, require_whole, tar_faults
@@ -19,7 +21,7 @@ from controlplane.bundle.roots import is_good_signature
 from controlplane.bundle.terms import Judged, Platform, Terms, judge
 from controlplane.bundle.trust import SignedRoot, read_root, root_bytes
 from controlplane.kit.clock import Clock, SystemClock
-from controlplane.kit.errors import BadInput
+from controlplane.kit.errors import BadInput, Refused
 
 PLATFORM = Platform("trixie", "amd64")  # what the roles install on
 
@@ -154,7 +156,15 @@ def _judged(head: Head, trust: Trust, memory: Memory, given: SignedRoot) -> Judg
 
 
 def _verified(head: Head, judged: Judged, trust: Trust) -> Verified:
-    manifest = Manifest.model_validate_json(head.manifest)
+    try:
+        manifest = Manifest.model_validate_json(head.manifest)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Refused(
+            f"bundle.json is of another version of this product: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            remedy="use the version that built it, or build it again with this one: redoubt bundle build",
+            code="bundle_shape",
+        ) from None
     reason = trust.accept if judged.lifted else ""
     return Verified(manifest, judged.contents.digest, judged.root, judged.signers, judged.lifted, reason)
 

@@ -1,10 +1,13 @@
 """A bundle that is not the one that was signed is refused, with the name of what differs."""
 
+import json
+
 import pytest
 
 from controlplane.bundle.archive import pack_bundle
 from controlplane.bundle.manifest import CarriedFile
 from controlplane.bundle.verify import inspect_bundle, verify_bundle
+from controlplane.kit.canonical import canonical_json
 from controlplane.kit.errors import BadInput, Refused
 from tests.support.bundles import SmallBundle
 
@@ -81,6 +84,15 @@ def test_a_signed_path_outside_the_bundle_is_still_refused(bundle, path):
 
     with pytest.raises(Refused, match="outside the bundle"):
         verify_bundle(bundle.folder, bundle.trust())
+
+
+def test_a_signed_manifest_of_another_version_is_refused_in_words(bundle):
+    manifest = json.loads((bundle.folder / "bundle.json").read_bytes())
+    (bundle.folder / "bundle.json").write_bytes(canonical_json({**manifest, "models": [{"name": "of before"}]}))
+    bundle.sign(bundle.key, roots=[bundle.root], afresh=True)
+
+    with pytest.raises(Refused, match=r"another version of this product: models\.0\."):
+        inspect_bundle(bundle.folder, bundle.trust())
 
 
 def test_half_a_tar_is_refused(bundle):
