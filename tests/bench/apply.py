@@ -47,21 +47,16 @@ class Bench:
         self.bundle = PracticeSite(self.lab.name).bundle
         self.spec = place / "site.yml"
 
-    def measure(self) -> dict[str, Cost]:
-        """Bring the nodes up, then measure; takes the site down again."""
+    def measure(self, *, every: bool) -> dict[str, Cost]:
+        """Bring the nodes up, then measure, `every` task of a run without work too; takes the site down again."""
         try:
             self._declare(self.nodes)
             self.lab.up([Node(node["name"], IPv4Address(node["address"])) for node in nodes_of(self.nodes + 1)])
-            first = self._apply("first", "--quick")
-            quick = self._apply("quick", "--quick")
-            every = self._apply("every")
+            costs = {"first": self._apply("first", "--quick"), "no-op": self._apply("quick", "--quick")}
+            if every:
+                costs["no-op, all tasks"] = self._apply("every")
             self._declare(self.nodes + 1)
-            return {
-                "first": first,
-                "no-op": quick,
-                "no-op, all tasks": every,
-                "one more node": self._apply("one", "--quick"),
-            }
+            return {**costs, "one more node": self._apply("one", "--quick")}
         finally:
             self.lab.down()
 
@@ -108,14 +103,16 @@ def report(found: dict[int, dict[str, Cost]]) -> Iterator[str]:
     small, large = min(found), max(found)
     yield f"{'':<22}" + "".join(f"{f'{size} nodes':>34}" for size in found)
     for what in found[small]:
-        yield f"{what:<22}" + "".join(f"{_cost(found[size][what]):>34}" for size in found)
+        yield f"{what:<22}" + "".join(f"{_cost(found[size].get(what)):>34}" for size in found)
     for what in ("no-op", "one more node"):
         one, other = found[small][what], found[large][what]
         times = f"{other.seconds / one.seconds:.2f} times the seconds, {other.cpu_s / one.cpu_s:.2f} times the CPU"
         yield f"{what} at {large} against {small}: {times}, {other.tasks / one.tasks:.2f} times the tasks"
 
 
-def _cost(cost: Cost) -> str:
+def _cost(cost: Cost | None) -> str:
+    if cost is None:
+        return "-"
     return f"{cost.seconds:.1f} s, CPU {cost.cpu_s:.1f} s, {cost.tasks} tasks"
 
 
@@ -128,12 +125,14 @@ def main() -> None:
     """Measure a small and a large site."""
     parser = argparse.ArgumentParser(prog="make bench-apply", description=__doc__)
     parser.add_argument("--sizes", default="4,40", help="numbers of nodes, separated by commas")
-    found = {}
+    sizes = [int(word) for word in parser.parse_args().sizes.split(",")]
+    found: dict[int, dict[str, Cost]] = {}
     PracticeSite("bench").prepare()
-    for size in (int(word) for word in parser.parse_args().sizes.split(",")):
+    for size in sizes:
         with tempfile.TemporaryDirectory(prefix="redoubt-bench-") as place:
             print(f"bench: {size} nodes", file=sys.stderr, flush=True)
-            found[size] = Bench(size, Path(place)).measure()
+            found[size] = Bench(size, Path(place)).measure(every=size == min(sizes))
+            print("\n".join(report(found)), file=sys.stderr, flush=True)
     print(f"stages {', '.join(STAGES)}; CPU is that of the controller, with its SSH clients")
     print("\n".join(report(found)))
 
