@@ -16,11 +16,14 @@ OWNERS = {
     "depot": r"nginx",
     "time": r"chrony",
     "admin_api": r"redoubt-api",
-    "machine_api": r"redoubt-api",
+    "runs_api": r"redoubt-api",
+    "agents_api": r"redoubt-api",
+    "gateways_api": r"redoubt-api",
     "gateway": r"redoubt-gateway",
     "database": r"postgresql",
     "slurmctld": r"slurmctld",
     "slurmd": r"slurmd",
+    "slurmd_from_controller": r"slurmd",
     "job_steps": r"slurm|\.scope",
     "runners": r"slurm|\.scope",
 }
@@ -45,7 +48,7 @@ def ports(view: View) -> Judgement:
     taken = []
     for rule in inbound(view.site, view.node):
         low, high = rule.ports
-        owner = re.compile(OWNERS.get(rule.name, r"redoubt-"))
+        owner = re.compile(OWNERS[rule.name])
         taken += [
             f"{one['port']}/{rule.protocol} by {one['comm']} ({one['unit'] or 'no unit'})"
             for one in view.facts["network.listeners"]

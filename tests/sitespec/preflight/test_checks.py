@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from controlplane.sitespec.flows import flows
 from controlplane.sitespec.preflight.judge import IDS, NODE_CHECKS, REACHABLE, judge
 from controlplane.sitespec.preflight.site import CONTROL_CHECKS, SITE_CHECKS
+from controlplane.sitespec.preflight.surroundings import OWNERS
 from tests.sitespec.preflight.sample import BUNDLE, CONTROL, FACTS, GPU, NOW, SITE, interface, judged, node_facts
 
 GPUS = node_facts("gpu1")["gpu.driver"]
@@ -193,3 +195,7 @@ def test_a_check_is_passed_over_only_where_it_fails_and_its_reason_is_kept():
 
 def judged_of(nodes):
     return judge(SITE, nodes=nodes, control=CONTROL, bundle=BUNDLE, now=NOW, skipped={})
+
+
+def test_every_flow_of_a_site_has_a_unit_that_may_hold_its_ports():
+    assert {flow.name for flow in flows(SITE)} == set(OWNERS)
