@@ -104,7 +104,7 @@ def _knock(ask: Ask, listening: Mapping[str, Iterable[tuple[str, int]]]) -> tupl
     """Knock at every node from here, and from outside where somebody lends a place to stand."""
     here = str(ask.site.network.controller)
     plan = _doors(ask, listening)
-    found = [_vantage(ask, plan, "controller", here, _enter(ask.reach), _allowed(ask.site, here))]
+    found = [_vantage(ask, plan, "controller", here, _enter(ask.reach), allowed_from(ask.site, here))]
     if ask.outside:
         router = str(ask.site.network.router or "unknown")
         found.append(_vantage(ask, plan, "outside", router, shlex.split(ask.outside), ()))
@@ -150,7 +150,7 @@ def _ports(plan: dict[str, object], name: str) -> list[int]:
     return [*found.get("tcp", ()), *found.get("udp", ())]
 
 
-def _allowed(site: Site, address: str) -> tuple[Ports, ...]:
+def allowed_from(site: Site, address: str) -> tuple[Ports, ...]:
     """Return what the spec lets this address open."""
     return tuple(
         Ports(
