@@ -128,9 +128,9 @@ class CallbackModule(CallbackBase):
         self._write()
 
     def _tell_what_is_due(self) -> None:
-        """Say why stages are evaluated, unless somebody asked for it."""
+        """Say why stages are evaluated that once were finished, unless somebody asked for it."""
         for (stage, why), hosts in self._told.items():
-            if why not in ("asked for", "run by hand"):
+            if why not in ("asked for", "run by hand", "it was not finished here"):
                 self._display.display(f"due: {stage} on {', '.join(hosts)}: {why}")
         self._told = {}
 
