@@ -44,9 +44,7 @@ def readers() -> dict[str, Any]:
         "os.release": lambda: " ".join(platform.freedesktop_os_release().get(key, "?") for key in ("ID", "VERSION_ID")),
         "os.architecture": platform.machine,
         "os.kernel": kernel,
-        "os.pending_reboot": lambda: [
-            name for name in ("/run/reboot-required", "/var/run/reboot-required") if Path(name).exists()
-        ],
+        "os.pending_reboot": lambda: [str(path) for path in Path("/run").glob("reboot-required")],
         "os.packages": packages,
         "os.sources": lambda: sorted(set(sources())),
         "os.sources_read": lambda: not Path("/etc/apt/apt.conf.d/90redoubt").exists(),
