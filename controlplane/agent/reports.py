@@ -9,7 +9,7 @@ import structlog
 
 from controlplane.agent.gpus import GpuInventory
 from controlplane.agent.host import read_host
-from controlplane.agent.proofs import read_proof
+from controlplane.agent.proofs import read_proof, read_site_proof
 from controlplane.contracts.agent import NodeReport
 from controlplane.kit.clock import Clock
 from controlplane.kit.errors import Unavailable
@@ -46,6 +46,7 @@ class Observer:
             gpus=seen.gpus,
             lost_gpus=seen.lost,
             proof=read_proof(),
+            site_proof=read_site_proof(),
         )
 
 

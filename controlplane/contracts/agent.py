@@ -43,7 +43,10 @@ class HostReading(Strict):
 
 
 class NodeReport(Strict):
-    """The node's identity is its certificate, so no name is in here. `driver` is empty without an NVIDIA driver."""
+    """The node's identity is its certificate, so no name is in here. `driver` is empty without an NVIDIA driver.
+
+    `site_proof` is the newest proof of the whole site, which only the authority's node has.
+    """
 
     observed_at: AwareDatetime
     sequence: int
@@ -53,3 +56,4 @@ class NodeReport(Strict):
     gpus: tuple[GpuReading, ...]
     lost_gpus: tuple[LostGpu, ...]
     proof: ProofSummary | None = None
+    site_proof: ProofSummary | None = None

@@ -8,7 +8,9 @@ from controlplane.contracts.strict import Strict
 
 NODE_DOMAIN, SITE_DOMAIN = b"redoubt-proof-node-1\0", b"redoubt-proof-site-1\0"
 LAST_PROOF = "/var/lib/redoubt-proof/last.json"  # where a node keeps its newest proof
+LAST_SITE_PROOF = "/var/lib/redoubt-proof/site.json"  # where the authority's node keeps the newest whole one
 
+Covers = Literal["node", "site"]
 Verdict = Literal["isolated", "leaking", "inconclusive"]
 Outcome = Literal[
     "denied",  # the kernel refused the call
@@ -179,7 +181,7 @@ class SiteProof(Strict):
 
 
 class ProofSummary(Strict):
-    """What an agent reports of its node's newest proof; `sha256` is that of the signed text."""
+    """What an agent reports of its node's newest proof, or of the whole site's; `sha256` is that of the signed text."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     verdict: Verdict

@@ -127,6 +127,8 @@ def _repeated(site: Site) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
                 owner = getattr(getattr(site, part)[first], "name", value)
                 yield (part, index, field), f"{field} {value} is already taken by {owner}", f"give it another {field}"
     for index, node in enumerate(site.nodes):
+        if node.name == "site":  # subject of incidents and records
+            yield ("nodes", index, "name"), "the name site is that of the whole", "give it another name"
         for gpu_type, count in Counter(gpus.type for gpus in node.gpus).items():
             if count > 1:
                 yield (

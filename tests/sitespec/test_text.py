@@ -20,6 +20,7 @@ WRONG = {
     "an unlike key": ("practice: true", "practice: true\ncolour: red", "colour", "known here:"),
     "an address twice": ("10.77.0.12", "10.77.0.11", "already taken by gpu1", "another address"),
     "a name twice": ("name: gpu2", "name: gpu1", "already taken by gpu1", "another name"),
+    "the name of the whole": ("name: gpu2", "name: site", "the name site is that of the whole", "another name"),
     "an unknown zone": (
         "    zone: north\n    cpus: 8",
         "    zone: south\n    cpus: 8",

@@ -128,6 +128,22 @@ def test_a_node_signs_what_it_saw_and_keeps_it(networks: TwoNetworks, tmp_path: 
     assert part.run == "run_1"
 
 
+def test_the_whole_is_kept_where_it_is_signed_and_nowhere_else(tmp_path: Path):
+    make_signer(tmp_path)
+    last, keyless = tmp_path / "last.json", tmp_path / "keyless"
+    asked = json.dumps({"format": 1, "site": "practice", "run": "r", "nodes": {}, "verdict": "leaking"})
+
+    run(sys.executable, str(PROBER), "sign", "--keys", str(keyless), "--last", str(last), stdin=asked)
+    unsigned = (tmp_path / "site.json").exists()
+    said = run(sys.executable, str(PROBER), "sign", "--keys", str(tmp_path), "--last", str(last), stdin=asked)
+
+    kept = tmp_path / "site.json"
+    assert not unsigned
+    assert kept.read_text() == said.strip()
+    assert kept.stat().st_mode & 0o777 == 0o644
+    assert not last.exists()
+
+
 def test_its_own_counters_are_gone_afterwards(networks: TwoNetworks):
     networks.prove()
 

@@ -35,6 +35,7 @@ def test_an_opened_node_is_red_and_the_trap_has_its_packets_until_it_is_closed(s
     with _opened(site, "gpu2", "nft delete table inet redoubt_boundary"):
         proof = prove(site)
         wait_for(lambda: _open_incident(site, "gpu2"), "the incident", within_s=30)
+        wait_for(lambda: _open_incident(site, "site"), "the incident of the site", within_s=30)
 
     assert proof["verdict"] == "leaking"
     assert proof["packets_outside"] > 0
@@ -44,6 +45,10 @@ def test_an_opened_node_is_red_and_the_trap_has_its_packets_until_it_is_closed(s
     assert not any(reason.startswith(("gpu1", "ctl1", "store1")) for reason in proof["reasons"])
     site.lab.ssh("gpu2", "systemctl start redoubt-prove.service", timeout_s=120)
     wait_for(lambda: not _open_incident(site, "gpu2"), "the incident to close", within_s=30)
+    assert _open_incident(site, "site")
+    again = prove(site)
+    assert again["verdict"] == "isolated", again["reasons"]
+    wait_for(lambda: not _open_incident(site, "site"), "the incident of the site to close", within_s=30)
     events = [event["event"] for event in site.redoubt_json("audit", "list")]
     assert {"incident.opened", "incident.closed"} <= {event.replace("reopened", "opened") for event in events}
 
@@ -62,10 +67,13 @@ def test_a_hole_for_one_user_is_red_for_that_user_alone(site: PracticeSite) -> N
 
 def test_a_trap_that_is_not_awake_proves_nothing_and_is_told(site: PracticeSite) -> None:
     proof = prove(site, "--trap", "false")
+    wait_for(lambda: _open_incident(site, "site", "boundary-unproven"), "the incident", within_s=30)
 
     assert proof["verdict"] == "inconclusive"
     assert proof["packets_outside"] is None
     assert any("did not hear the canary" in reason for reason in proof["reasons"])
+    assert prove(site)["verdict"] == "isolated"
+    wait_for(lambda: not _open_incident(site, "site", "boundary-unproven"), "the incident to close", within_s=30)
 
 
 def test_the_proof_holds_on_another_machine_and_no_flipped_byte_does(site: PracticeSite, tmp_path: Path) -> None:
@@ -107,9 +115,9 @@ def _output_chain(site: PracticeSite) -> str:
     return next(str(chain["name"]) for chain in chains if chain.get("hook") == "output")
 
 
-def _open_incident(site: PracticeSite, node: str) -> bool:
+def _open_incident(site: PracticeSite, subject: str, kind: str = "boundary-leak") -> bool:
     found = site.redoubt_json("incident", "list")
-    return any((one["kind"], one["subject"]) == ("boundary-leak", node) for one in found)
+    return any((one["kind"], one["subject"]) == (kind, subject) for one in found)
 
 
 def _verify(proof: Path, authority: Path, *more: str) -> subprocess.CompletedProcess[str]:

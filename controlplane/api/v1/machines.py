@@ -22,7 +22,9 @@ async def report(body: NodeReport, peer: NodePeer, tx: Transaction) -> None:
     actor, certificate = peer
     await fleet.record_report(tx, actor, zone=certificate.zone, report=body)
     if body.proof is not None:
-        await health.record_proof(tx, actor, proof=body.proof)
+        await health.record_proof(tx, actor, proof=body.proof, covers="node")
+    if body.site_proof is not None:
+        await health.record_proof(tx, actor, proof=body.site_proof, covers="site")
 
 
 @router.get("/gateway/snapshot", response_model=SignedSnapshot, responses={204: {"description": "nothing newer"}})

@@ -55,6 +55,11 @@ async def declared_since(tx: Tx) -> dict[str, datetime]:
     return {row.name: row.declared_at for row in await store.list_declarations(tx)}
 
 
+async def authority_node(tx: Tx) -> str | None:
+    """Return the node that is declared to hold the site's authority. For other domains."""
+    return next((row.name for row in await store.list_declarations(tx) if "authority" in row.purposes), None)
+
+
 async def view_fleet(tx: Tx) -> list[NodeView]:
     """Return every node that is declared or reports. For other domains; faces use list_nodes."""
     declared = {row.name: _to_declared(row) for row in await store.list_declarations(tx)}

@@ -13,6 +13,7 @@ BLOCKED = frozenset({"denied", "no_route", "silent", "unresolved", "unsupported"
 KINDS = frozenset({"tcp", "udp", "icmp", "dns", "ntp", "other", "ip6", "metadata", "proxy"})
 HOOKS = ("input", "output", "forward")
 STALE_AFTER = timedelta(minutes=40)  # two timers of 15 minutes, their jitter, and one that was late
+SITE = "site"  # subject of what a proof of the whole site shows
 REOPENED_WITHIN = timedelta(hours=1)
 
 
@@ -70,26 +71,42 @@ def faults_of(
     node: str, newest: NewestProof | None, declared_at: datetime, still_open: AbstractSet[IncidentKind], now: datetime
 ) -> list[Fault]:
     """Return what is wrong with a node. Only a fresh proof of isolation ends a leak, and doubt only ends by proof."""
-    sha256, verdict = (newest.sha256, newest.verdict) if newest else ("", "inconclusive")
-    detail = "; ".join(newest.reasons[:3]) if newest else ""
-    found = {IncidentKind.LEAK: detail} if verdict == "leaking" else {}
-    if newest and verdict == "inconclusive":
-        found[IncidentKind.UNPROVEN] = detail
+    found = _unisolated(newest, still_open)
     since = max(newest.at, declared_at) if newest else declared_at
     if now - since > STALE_AFTER:
         minutes = int((now - since).total_seconds() // 60)
         found[IncidentKind.STALE] = f"no proof for {minutes} minutes" if newest else "its timer never gave a proof"
-    if verdict == "inconclusive" and IncidentKind.LEAK in still_open:
-        found.setdefault(IncidentKind.LEAK, f"leaked before, and is not proven since: {detail}")
     if IncidentKind.STALE in found:
         for kind in still_open - found.keys():
             found[kind] = found[IncidentKind.STALE]
-    return [Fault(kind, node, text, sha256) for kind, text in found.items()]
+    return _as_faults(node, newest, found)
+
+
+def faults_of_site(newest: NewestProof | None, still_open: AbstractSet[IncidentKind]) -> list[Fault]:
+    """Return what is wrong by the newest whole proof. One is made on demand, so none grows stale."""
+    return _as_faults(SITE, newest, _unisolated(newest, still_open))
 
 
 def is_reopened(closed_at: datetime, now: datetime) -> bool:
     """Say whether a fault that is back so soon is the same incident."""
     return now - closed_at <= REOPENED_WITHIN
+
+
+def _as_faults(subject: str, newest: NewestProof | None, found: Mapping[IncidentKind, str]) -> list[Fault]:
+    return [Fault(kind, subject, text, newest.sha256 if newest else "") for kind, text in found.items()]
+
+
+def _unisolated(newest: NewestProof | None, still_open: AbstractSet[IncidentKind]) -> dict[IncidentKind, str]:
+    """Return the faults that a proof shows by itself. Doubt does not end a leak, and nothing ends without a proof."""
+    if newest is None:
+        return dict.fromkeys(still_open - {IncidentKind.STALE}, "no proof is known since")
+    detail = "; ".join(newest.reasons[:3])
+    if newest.verdict == "leaking":
+        return {IncidentKind.LEAK: detail}
+    found = {IncidentKind.UNPROVEN: detail} if newest.verdict == "inconclusive" else {}
+    if found and IncidentKind.LEAK in still_open:
+        found[IncidentKind.LEAK] = f"leaked before, and is not proven since: {detail}"
+    return found
 
 
 def _judgement(leaks: list[str], doubts: list[str]) -> Judgement:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from controlplane.contracts.proof import ProofSummary, Verdict
+from controlplane.contracts.proof import Covers, ProofSummary, Verdict
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import Actor
 from controlplane.domains.fleet import service as fleet
@@ -18,10 +18,10 @@ from controlplane.kit.tx import Tx
 VERDICTS: dict[str, Verdict] = {word: word for word in ("isolated", "leaking", "inconclusive")}
 
 
-async def record_proof(tx: Tx, actor: Actor, *, proof: ProofSummary) -> None:
-    """Keep a node's newest proof. What it means is an incident, and that is an event of its own."""
+async def record_proof(tx: Tx, actor: Actor, *, proof: ProofSummary, covers: Covers) -> None:
+    """Keep the newest proof that a node has of itself or of the site. What it means is an incident, and so an event."""
     await policy.require(tx, actor, "proof.report", actor.id)
-    await store.mark_proof(tx, actor.id, proof)
+    await store.mark_proof(tx, actor.id, covers, proof)
 
 
 async def settle_incidents(tx: Tx, actor: Actor) -> None:
@@ -54,15 +54,19 @@ async def get_incident(tx: Tx, actor: Actor, *, incident_id: str) -> Incident:
 
 
 async def _faults(tx: Tx, still_open: Iterable[tuple[IncidentKind, str]]) -> list[Fault]:
-    proofs = {row.node: row for row in await store.list_proofs(tx)}
+    proofs = {(row.covers, row.node): row for row in await store.list_proofs(tx)}
     kinds: dict[str, set[IncidentKind]] = {}
     for kind, subject in still_open:
         kinds.setdefault(subject, set()).add(kind)
-    return [
+    of_nodes = [
         fault
         for node, declared_at in (await fleet.declared_since(tx)).items()
-        for fault in rules.faults_of(node, _newest(proofs.get(node)), declared_at, kinds.get(node, set()), tx.now)
+        for fault in rules.faults_of(
+            node, _newest(proofs.get(("node", node))), declared_at, kinds.get(node, set()), tx.now
+        )
     ]
+    whole = proofs.get(("site", await fleet.authority_node(tx) or ""))  # what another node says of the site is nothing
+    return [*of_nodes, *rules.faults_of_site(_newest(whole), kinds.get(rules.SITE, set()))]
 
 
 async def _open(tx: Tx, actor: Actor, fault: Fault) -> None:

@@ -1,9 +1,9 @@
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from controlplane.contracts.proof import ProofSummary
+from controlplane.contracts.proof import Covers, ProofSummary
 from controlplane.domains.health.tables import Incident, NodeProof
 from controlplane.kit.errors import BadInput
 from controlplane.kit.paging import Page
@@ -14,12 +14,15 @@ async def list_proofs(tx: Tx) -> Sequence[NodeProof]:
     return (await tx.session.scalars(select(NodeProof))).all()
 
 
-async def mark_proof(tx: Tx, node: str, proof: ProofSummary) -> None:
+async def mark_proof(tx: Tx, node: str, covers: Covers, proof: ProofSummary) -> None:
     """Keep a proof that is another than the one that is there; the same again leaves its time of arrival."""
-    values = {"node": node, **proof.model_dump(), "reasons": list(proof.reasons), "received_at": tx.now}
-    upsert = insert(NodeProof).values(values)
+    told = {**proof.model_dump(), "reasons": list(proof.reasons), "received_at": tx.now}
+    upsert = insert(NodeProof).values(node=node, covers=covers, **told)
     another = NodeProof.sha256 != proof.sha256
-    await tx.session.execute(upsert.on_conflict_do_update(index_elements=["node"], set_=values, where=another))
+    if covers == "site" and proof.verdict == "isolated":  # an older file put back must not end a leak
+        another &= func.least(NodeProof.ended_at, NodeProof.received_at) < min(proof.ended_at, tx.now)
+    key = ["node", "covers"]
+    await tx.session.execute(upsert.on_conflict_do_update(index_elements=key, set_=told, where=another))
 
 
 async def list_open_incidents(tx: Tx) -> Sequence[Incident]:

@@ -8,11 +8,12 @@ from controlplane.kit.tx import Table
 
 
 class NodeProof(Table):
-    """The newest isolation proof of a node, as its agent told it."""
+    """The newest isolation proof of a node, or of the whole site (`covers`), as the agent of `node` told it."""
 
     __tablename__ = "node_proofs"
 
     node: Mapped[str] = mapped_column(String(63), primary_key=True)
+    covers: Mapped[str] = mapped_column(String(4), primary_key=True)
     sha256: Mapped[str] = mapped_column(String(64))
     verdict: Mapped[str] = mapped_column(String(12))
     reasons: Mapped[list[str]] = mapped_column(ARRAY(Text))

@@ -6,7 +6,7 @@ from controlplane.contracts.proof import Verdict
 
 
 class IncidentKind(StrEnum):
-    """What is wrong with the boundary of a node, or with what is known of it."""
+    """What is wrong with the boundary of a node or of the site, or with what is known of it."""
 
     LEAK = "boundary-leak"
     UNPROVEN = "boundary-unproven"

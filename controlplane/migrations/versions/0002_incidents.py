@@ -14,12 +14,13 @@ def upgrade() -> None:
     op.create_table(
         "node_proofs",
         sa.Column("node", sa.String(length=63), nullable=False),
+        sa.Column("covers", sa.String(length=4), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("verdict", sa.String(length=12), nullable=False),
         sa.Column("reasons", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("node", name=op.f("pk_node_proofs")),
+        sa.PrimaryKeyConstraint("node", "covers", name=op.f("pk_node_proofs")),
     )
     op.create_table(
         "incidents",

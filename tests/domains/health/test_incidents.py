@@ -11,7 +11,8 @@ from controlplane.domains.health import service as health
 from controlplane.kit.errors import Denied
 from tests.support.control_plane import ControlPlane, make_report
 
-NODES = {"nodes": [{"name": "gpu1", "address": "10.0.0.1", "zone": "main", "purposes": [], "gpus": []}]}
+NODES = {"nodes": [{"name": "gpu1", "address": "10.0.0.1", "zone": "main", "purposes": ["authority"], "gpus": []}]}
+OTHER = {**NODES["nodes"][0], "name": "ctl1", "address": "10.0.0.2", "purposes": ["api"]}
 LEAK = "gpu1, root: udp 192.0.2.1 53 was sent"
 
 
@@ -27,10 +28,19 @@ class Watch:
         digest = f"{self._count:064x}"
         await self.tell({"sha256": digest, "verdict": verdict, "reasons": reasons, "ended_at": ended.isoformat()})
 
-    async def tell(self, proof: dict[str, Any]) -> None:
-        report = make_report(self.plane.clock, "gpu1", 0, "", 0).model_dump(mode="json")
-        async with self.plane.machine("node", "gpu1") as node:
-            answer = await node.post("/agent/reports", json={**report, "proof": proof})
+    async def prove_site(self, verdict: str, *reasons: str, minutes_ago: int = 0, by: str = "gpu1") -> None:
+        """Tell of a proof of the whole site; the nodes' own proofs stay fresh and green."""
+        await self.prove("isolated")
+        ended = self.plane.clock.now() - timedelta(minutes=minutes_ago)
+        self._count += 1
+        digest = f"{self._count:064x}"
+        whole = {"sha256": digest, "verdict": verdict, "reasons": reasons, "ended_at": ended.isoformat()}
+        await self.tell(whole, covers="site_proof", by=by)
+
+    async def tell(self, proof: dict[str, Any], covers: str = "proof", by: str = "gpu1") -> None:
+        report = make_report(self.plane.clock, by, 0, "", 0).model_dump(mode="json")
+        async with self.plane.machine("node", by) as node:
+            answer = await node.post("/agent/reports", json={**report, covers: proof})
         assert answer.status_code == httpx.codes.NO_CONTENT, answer.text
         await self.settle()
 
@@ -152,6 +162,77 @@ async def test_a_node_that_is_no_longer_declared_has_no_incident(watch: Watch):
 
     assert await watch.incidents() == []
     assert await watch.events() == ["incident.opened", "incident.closed"]
+
+
+TRAPPED = "the trap heard 10.0.0.1 send udp to 192.0.2.1 53"
+DEAF = "the trap r did not hear the canary: it recorded nothing"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kind", "reason"), [("leaking", "boundary-leak", TRAPPED), ("inconclusive", "boundary-unproven", DEAF)]
+)
+async def test_a_whole_proof_that_is_not_green_is_an_incident_of_the_site_until_one_is(
+    watch: Watch, verdict: str, kind: str, reason: str
+):
+    await watch.prove_site(verdict, reason)
+    (opened,) = await watch.rows()
+    watch.plane.clock.move(60)
+    await watch.prove_site("isolated")
+
+    assert (opened["kind"], opened["subject"], opened["detail"]) == (kind, "site", reason)
+    assert await watch.incidents() == []
+    assert await watch.events() == ["incident.opened", "incident.closed"]
+
+
+async def test_the_nodes_own_proofs_do_not_end_a_leak_of_the_site_and_neither_does_doubt(watch: Watch):
+    await watch.prove_site("leaking", TRAPPED)
+    await watch.prove("isolated")
+    after_node = await watch.incidents()
+    await watch.prove_site("inconclusive", DEAF)
+
+    assert after_node == [("boundary-leak", "site")]
+    assert sorted(await watch.incidents()) == [("boundary-leak", "site"), ("boundary-unproven", "site")]
+
+
+async def test_an_older_whole_proof_put_back_does_not_end_a_leak(watch: Watch):
+    await watch.prove_site("leaking", TRAPPED)
+    await watch.prove_site("isolated", minutes_ago=5)
+
+    assert await watch.incidents() == [("boundary-leak", "site")]
+
+
+async def test_a_leak_is_told_even_if_that_controllers_clock_is_slow(watch: Watch):
+    await watch.prove_site("isolated")
+    await watch.prove_site("leaking", TRAPPED, minutes_ago=5)
+
+    assert await watch.incidents() == [("boundary-leak", "site")]
+
+
+async def test_a_whole_proof_of_a_fast_clock_does_not_outdo_every_later_one(watch: Watch):
+    await watch.prove_site("leaking", TRAPPED, minutes_ago=-2880)
+    watch.plane.clock.move(60)
+    await watch.prove_site("isolated")
+
+    assert await watch.incidents() == []
+
+
+async def test_a_whole_proof_does_not_grow_stale(watch: Watch):
+    await watch.prove_site("isolated")
+    watch.plane.clock.move(7 * 86400)
+    await watch.prove("isolated")
+
+    assert await watch.incidents() == []
+
+
+async def test_of_the_whole_site_only_the_authoritys_node_is_heard(watch: Watch):
+    await watch.client.put("/nodes", json={"nodes": [*NODES["nodes"], OTHER]})
+    await watch.prove_site("leaking", TRAPPED, by="ctl1")
+    accused = await watch.incidents()
+    await watch.prove_site("leaking", TRAPPED)
+    await watch.prove_site("isolated", minutes_ago=-5, by="ctl1")
+
+    assert accused == []
+    assert await watch.incidents() == [("boundary-leak", "site")]
 
 
 async def test_one_incident_is_shown_in_full_and_an_unknown_one_is_not_found(watch: Watch):

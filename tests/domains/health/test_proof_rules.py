@@ -6,7 +6,7 @@ from typing import Any  # evidence is changed key by key
 import pytest
 
 from controlplane.contracts.proof import NodePart, SiteProof
-from controlplane.domains.health.rules import STALE_AFTER, faults_of, judge_node, judge_site, tally
+from controlplane.domains.health.rules import STALE_AFTER, faults_of, faults_of_site, judge_node, judge_site, tally
 from controlplane.domains.health.types import IncidentKind, Judgement, NewestProof
 from tests.support.proofs import END, RUN, make_context, make_part, make_vantage
 
@@ -129,3 +129,22 @@ def test_only_a_fresh_proof_of_isolation_ends_what_is_open(verdict, at, still_op
     found = faults_of("gpu1", newest, min(at, NOW), still_open, NOW)
 
     assert {fault.kind for fault in found} == kinds
+
+
+@pytest.mark.parametrize(
+    ("verdict", "still_open", "kinds"),
+    [
+        ("isolated", {LEAKING, UNPROVEN}, set()),
+        ("inconclusive", set(), {UNPROVEN}),
+        ("inconclusive", {LEAKING}, {UNPROVEN, LEAKING}),
+        ("leaking", {UNPROVEN}, {LEAKING}),
+        (None, set(), set()),
+        (None, {LEAKING, UNPROVEN}, {LEAKING, UNPROVEN}),
+    ],
+)
+def test_a_whole_proof_is_never_stale_and_only_isolation_ends_what_is_open(verdict, still_open, kinds):
+    newest = NewestProof("", verdict, ("why",), OLD - timedelta(days=30)) if verdict else None
+
+    found = faults_of_site(newest, still_open)
+
+    assert {(fault.kind, fault.subject) for fault in found} == {(kind, "site") for kind in kinds}

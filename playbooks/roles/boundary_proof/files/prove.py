@@ -42,10 +42,18 @@ def main() -> None:
     parser.add_argument("--run", default="", help="name of the run that this is part of")
     parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--keys", type=Path, default=KEYS)
-    parser.add_argument("--last", type=Path, default=LAST, help="where the newest proof of this node is kept")
+    parser.add_argument(
+        "--last",
+        type=Path,
+        default=LAST,
+        help="where the newest proof of this node is kept; that of the site is beside it",
+    )
     asked = parser.parse_args()
     if asked.verb == "sign":
-        text = json.dumps(sign_site(json.load(sys.stdin), asked.keys))
+        whole = sign_site(json.load(sys.stdin), asked.keys)
+        text = json.dumps(whole)
+        if whole["signature"]:
+            keep(asked.last.with_name("site.json"), text)
     else:
         text = prove(json.loads(asked.config.read_text()), asked.run, asked.keys)
         keep(asked.last, text)
@@ -140,7 +148,7 @@ def signed(proof: Json, domain: bytes, keys: Path, name: str) -> Json:
 
 
 def keep(path: Path, text: str) -> None:
-    """Replace the newest proof in one step, readable by the agent."""
+    """Replace a newest proof in one step, readable by the agent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.parent.chmod(0o755)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
