@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from controlplane.bundle.contents import IN_RELEASE, MANIFEST, SIGNATURES, TRUST, Carried, is_beside
-from controlplane.bundle.reader import Reader, read
+from controlplane.bundle.contents import IN_RELEASE, MANIFEST, PART, SHEET, SIGNATURES, TRUST, Carried, is_beside
+from controlplane.bundle.reader import Advance, Reader, read, unseen
 from controlplane.kit.errors import BadInput, Refused
 
 BLOCK = tarfile.BLOCKSIZE
@@ -22,6 +22,7 @@ Buffer = bytes | memoryview
 TRUST_STEP = 65536  # the trust part of a tar is a multiple of this, so that a signature fits in without moving the rest
 LARGEST_HEAD_FILE = 256 << 20
 DELTA = "delta.json"
+BUILT = "name the folder or the .tar that was built: redoubt bundle build --out FOLDER"
 
 
 @dataclass(frozen=True)
@@ -89,17 +90,21 @@ def trust_part(trust: Mapping[str, bytes]) -> bytes:
     return files + _whole(ROOM, bytes(room))
 
 
-def pack_bundle(folder: Path, archive: Path) -> Path:
+def pack_bundle(folder: Path, archive: Path, advance: Advance = unseen) -> Path:
     """Write the one tar of a bundle, the same bytes for the same folder."""
     head = folder_head(folder)
     paths = [path for path in files_below(folder) if not is_beside(path.relative_to(folder).as_posix())]
     files = sorted(Carried(path.relative_to(folder).as_posix(), "", path.stat().st_size) for path in paths)
-    write_tar(archive, head, files, lambda file: _content(folder / file.path))
+    write_tar(archive, head, files, lambda file: _content(folder / file.path), advance)
     return archive
 
 
 def write_tar(
-    archive: Path, head: Head, files: Iterable[Carried], content: Callable[[Carried], Iterable[Buffer]]
+    archive: Path,
+    head: Head,
+    files: Iterable[Carried],
+    content: Callable[[Carried], Iterable[Buffer]],
+    advance: Advance = unseen,
 ) -> None:
     """Write a tar of a head and files; constant memory."""
     with archive.open("wb") as out:
@@ -108,6 +113,7 @@ def write_tar(
             out.write(frame(file.path, file.size_bytes))
             for piece in content(file):
                 out.write(piece)
+                advance(len(piece))
             out.write(bytes(-file.size_bytes % BLOCK))
         out.write(bytes(2 * BLOCK))
         out.write(bytes(-out.tell() % RECORD))
@@ -121,13 +127,25 @@ def _content(path: Path) -> Iterator[bytes]:
 
 def folder_head(folder: Path) -> Head:
     """Read the head of a bundle that lies as a folder."""
+    require_no_parts(folder)
     try:
         manifest = (folder / MANIFEST).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise BadInput(f"{folder} has no {MANIFEST}", remedy="name the folder of a bundle") from None
+        raise BadInput(f"{folder} has no {MANIFEST}", remedy=BUILT) from None
     trust = {f"{TRUST}{path.name}": path.read_bytes() for path in sorted(folder.glob(f"{TRUST}*")) if path.is_file()}
     in_release = folder / IN_RELEASE
     return Head(manifest, trust, in_release.read_bytes() if in_release.is_file() else None)
+
+
+def require_no_parts(path: Path) -> None:
+    """Raises BadInput that says how to join, for a folder of parts and for a part of it."""
+    folder = path.parent if path.suffix == PART else path
+    if (folder / SHEET).is_file():
+        raise BadInput(
+            f"{path} is {'one part' if folder != path else 'the parts'} of a tar",
+            remedy=f"put the parts together first: redoubt bundle join {folder} --out FILE.tar",
+            code="in_parts",
+        )
 
 
 def tar_head(tar: Reader, name: str) -> Head:
@@ -143,7 +161,7 @@ def tar_head(tar: Reader, name: str) -> Head:
         if path == IN_RELEASE:
             break
     if MANIFEST not in found or SIGNATURES not in found:
-        raise BadInput(f"{name} does not start with {MANIFEST} and {TRUST}", remedy="name the .tar that the build made")
+        raise BadInput(f"{name} does not start with {MANIFEST} and {TRUST}", remedy=BUILT)
     trust = {path: content for path, content in found.items() if path.startswith(TRUST) and path != ROOM}
     head = Head(found[MANIFEST], trust, found.get(IN_RELEASE), found.get(DELTA), at)
     if read(tar, at, 0) != head_bytes(head):
@@ -158,7 +176,7 @@ def _members(tar: Reader, name: str) -> Iterator[tuple[str, bytes, int]]:
             member = tarfile.TarInfo.frombuf(read(tar, BLOCK, at), "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
             if at == 0:
-                raise BadInput(f"{name} is no tar: {error}", remedy="name the .tar that the build made") from None
+                raise BadInput(f"{name} is no tar: {error}", remedy=BUILT) from None
             return
         if not 0 <= member.size <= LARGEST_HEAD_FILE or not member.isreg():
             return

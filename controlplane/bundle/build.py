@@ -19,6 +19,7 @@ from controlplane.bundle.keys import BuilderKeys, builder_keys, clearsign
 from controlplane.bundle.lock import Lock, digest_of
 from controlplane.bundle.manifest import CarriedModel, Manifest, carry, to_bytes
 from controlplane.bundle.memory import roots_in
+from controlplane.bundle.progress import UNSEEN, Progress, watched
 from controlplane.bundle.project import make_project
 from controlplane.bundle.recipe import Recipe
 from controlplane.bundle.roots import counts
@@ -61,19 +62,19 @@ class Built:
     fresh: bool
 
 
-def build_bundle(order: Order, say: Say) -> Built:
+def build_bundle(order: Order, say: Say, progress: Progress = UNSEEN) -> Built:
     """Make `order.out` and its tar; what stands there already and is whole is left as it is."""
     order.out.parent.mkdir(parents=True, exist_ok=True)
     with alone(order.out.with_name(f".{order.out.name}.lock")), _room(order.out):
         _recover(order.out)
         scratch = Path(tempfile.mkdtemp(prefix=f".{order.out.name}.building-", dir=order.out.parent))
         try:
-            return _build(order, scratch, say)
+            return _build(order, scratch, say, progress)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _build(order: Order, scratch: Path, say: Say) -> Built:
+def _build(order: Order, scratch: Path, say: Say, progress: Progress) -> Built:
     store, folder = BlobStore(order.cache), scratch / "bundle"
     lock = order.lock.choose(order.recipe.features)
     _require_fetched(lock, store)
@@ -90,7 +91,7 @@ def _build(order: Order, scratch: Path, say: Say) -> Built:
         return Built(order.out, order.archive, digest, manifest.size_bytes, fresh=False)
     _sign(folder, laid, keys)
     say(f"bundle: laid out, {manifest.size_bytes / 1e6:.0f} MB, digest {digest[:16]}")
-    packed = _timed(say, "tar", lambda: _pack(folder, order.archive))
+    packed = _timed(say, "tar", lambda: _pack(folder, order.archive, manifest.size_bytes, progress))
     _swap(folder, order.out, scratch)
     if packed and order.archive:
         packed.replace(order.archive)
@@ -170,14 +171,15 @@ def _sign(folder: Path, laid: Laid, keys: BuilderKeys) -> None:
     write_trust(folder, first_trust(folder_head(folder), load_signing_key(keys.signing), roots_in(keys.roots)))
 
 
-def _pack(folder: Path, archive: Path | None) -> Path | None:
+def _pack(folder: Path, archive: Path | None, size_bytes: int, progress: Progress) -> Path | None:
     """Write the tar beside its place: there is one copy of it, ever."""
     if archive is None:
         return None
     archive.parent.mkdir(parents=True, exist_ok=True)
     unfinished = archive.with_name(f".{archive.name}.unfinished")
     try:
-        return pack_bundle(folder, unfinished)
+        with watched(progress, f"write {archive.name}", size_bytes) as advance:
+            return pack_bundle(folder, unfinished, advance)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise

@@ -13,12 +13,11 @@ from typing import Any, NamedTuple  # buffers have no narrower type before Pytho
 from controlplane.bundle.archive import DELTA, Head, Placed, end_of, frame, place
 from controlplane.bundle.armour import require_same_text
 from controlplane.bundle.contents import IN_RELEASE, RELEASE, TRUST, Carried, Contents, is_beside, is_inside
-from controlplane.bundle.reader import OneFile, Reader, read
+from controlplane.bundle.reader import Advance, OneFile, Reader, read, unseen
 from controlplane.kit.errors import Refused
 
 SLICE = 1 << 18  # stays in a core's cache between read and digest
 Fault = str
-Advance = Callable[[int], None]
 _KINDS = {
     stat.S_IFREG: "",
     stat.S_IFLNK: "a symbolic link",
@@ -42,11 +41,6 @@ def slices(source: Reader, at: int, size_bytes: int) -> Iterator[memoryview]:
             return
         yield buffer[:count]
         at, size_bytes = at + count, size_bytes - count
-
-
-def unseen(size_bytes: int) -> None:
-    """Advance nothing."""
-    del size_bytes
 
 
 def digest_range(source: Reader, at: int, size_bytes: int, advance: Advance = unseen) -> str:

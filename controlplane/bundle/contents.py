@@ -14,6 +14,8 @@ from controlplane.kit.errors import Refused
 
 MANIFEST = "bundle.json"
 LOCK = "lock.json"
+SHEET = "sheet.json"
+PART = ".part"
 FORMAT = 2
 TRUST = "trust/"
 SIGNATURES = "trust/signatures.json"

@@ -9,7 +9,8 @@ from pathlib import Path
 from controlplane.bundle.archive import Buffer, write_tar
 from controlplane.bundle.check import altered
 from controlplane.bundle.contents import LOCK, Carried, Contents, read_contents
-from controlplane.bundle.delta_list import DeltaList, delta_bytes, lacking
+from controlplane.bundle.delta_list import DeltaList, delta_bytes, lacking, refuse_delta
+from controlplane.bundle.progress import watched
 from controlplane.bundle.reader import read
 from controlplane.bundle.source import Source, opened_source
 from controlplane.bundle.verify import Trust, inspect_bundle, verify_bundle
@@ -52,7 +53,8 @@ def write_delta(old: Path, new: Path, out: Path, trust: Trust) -> Difference:
         files = lacking(contents, read_contents(before.head.manifest).files)
         delta = DeltaList(_digest(before), contents.digest, tuple(file.path for file in files))
         head = replace(after.head, delta=delta_bytes(delta))
-        _write(out, lambda part: write_tar(part, head, files, _content(after, contents)))
+        with watched(trust.progress, f"write {out.name}", sum(file.size_bytes for file in files)) as advance:
+            _write(out, lambda part: write_tar(part, head, files, _content(after, contents), advance))
         return _difference(before, after)
 
 
@@ -60,7 +62,8 @@ def join_delta(delta: Path, base: Path, out: Path, trust: Trust) -> Contents:
     """Write the whole tar of the bundle that a delta makes on its base; verified against the full manifest."""
     with opened_source(delta) as change, opened_source(base) as before:
         if change.delta is None:
-            raise BadInput(f"{delta} is no delta", remedy="a tar that is whole needs no joining")
+            raise BadInput(f"{delta} is no delta", remedy=f"it is whole already: redoubt bundle verify {delta}")
+        refuse_delta(before.head.delta, base)
         if change.delta.base != _digest(before):
             raise Refused(
                 f"the delta stands on bundle {change.delta.base[:16]}…, and {base.name} is {_digest(before)[:16]}…",
@@ -70,7 +73,8 @@ def join_delta(delta: Path, base: Path, out: Path, trust: Trust) -> Contents:
         contents = read_contents(change.head.manifest)
         content = _joined(change, before, contents)
         head = replace(change.head, delta=None)
-        _write(out, lambda part: write_tar(part, head, contents.files, content))
+        with watched(trust.progress, f"join {out.name}", contents.size_bytes) as advance:
+            _write(out, lambda part: write_tar(part, head, contents.files, content, advance))
     verify_bundle(out, trust)
     return contents
 

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from controlplane.bundle.contents import Carried, Contents
 from controlplane.kit.canonical import canonical_json
-from controlplane.kit.errors import Refused
+from controlplane.kit.errors import BadInput, Refused
 
 FORMAT = 1
 
@@ -34,6 +35,16 @@ def read_delta(raw: bytes) -> DeltaList:
     except (ValueError, KeyError, TypeError) as error:
         raise Refused(f"the delta is altered: {error}", remedy="carry it in again", code="bundle_altered") from None
     return delta
+
+
+def refuse_delta(delta: bytes | None, path: Path) -> None:
+    """Raises BadInput that says how to join, where a whole bundle is wanted."""
+    if delta is not None:
+        raise BadInput(
+            f"{path} is a delta, which carries only what its base lacks",
+            remedy=f"make it whole first: redoubt bundle join {path} --base BUNDLE --out FILE.tar",
+            code="is_delta",
+        )
 
 
 def files_of(contents: Contents, delta: DeltaList | None) -> tuple[Carried, ...]:

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from controlplane.bundle.download import Download
 from controlplane.bundle.local import find_local
 from controlplane.bundle.lock import Artefact
 from controlplane.bundle.mirror import Mirror
+from controlplane.bundle.progress import Progress
 from controlplane.bundle.recipe import Python
 from controlplane.bundle.store import BlobStore
 from controlplane.bundle.wheels import fetch_wheels
@@ -17,16 +17,6 @@ from controlplane.kit.errors import RedoubtError, Unavailable
 
 AT_ONCE = 8
 RANKS = {"artefact_gone": 0, "artefact_altered": 1}  # what a person must act on comes first
-
-
-class Progress(Protocol):
-    """Is told how far a long work has come."""
-
-    def start(self, what: str, total_bytes: int) -> None: ...
-
-    def advance(self, size_bytes: int) -> None: ...
-
-    def end(self) -> None: ...
 
 
 @dataclass(frozen=True)

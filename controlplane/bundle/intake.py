@@ -6,6 +6,7 @@ Standard library and kit alone: the depot's node runs this file too.
 import hashlib
 import os
 import subprocess
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +23,7 @@ from controlplane.bundle.check import (
 from controlplane.bundle.contents import IN_RELEASE, MANIFEST, Carried
 from controlplane.bundle.depot_folder import DepotFolder
 from controlplane.bundle.journal import Event
-from controlplane.bundle.reader import Punch
+from controlplane.bundle.reader import Advance, Begin, Punch, unwatched
 from controlplane.bundle.secret_scan import is_scanned, secret_in, secret_name
 from controlplane.bundle.source import Source, opened_source
 from controlplane.bundle.terms import Judged, Platform, Terms, judge
@@ -38,6 +39,7 @@ AGAIN = "the import"
 class Asked:
     """What to take in where. `digest`, when given, is the one bundle that is expected.
 
+    `parts` checks and returns the parts that the source is in; `begin` is told how far it is.
     `punch` gives the space of the tar back while it is read: only for a copy that nobody else needs.
     """
 
@@ -46,11 +48,12 @@ class Asked:
     root: SignedRoot
     now: datetime
     who: str
-    parts: tuple[Path, ...] = ()
+    parts: Callable[[], Sequence[Path]] = tuple
     platform: Platform | None = None
     accept: str = ""
     digest: str = ""
     punch: Punch | None = None
+    begin: Begin = unwatched
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def take_in(asked: Asked, check: SignatureCheck) -> TakenIn:
         depot.clean()
         digest = asked.digest
         try:
-            with opened_source(asked.source, asked.parts, asked.punch) as source:
+            with opened_source(asked.source, asked.parts(), asked.punch) as source:
                 digest = sha256_hex(source.head.manifest)
                 return _take(depot, source, asked, check)
         except RedoubtError as refusal:
@@ -99,9 +102,8 @@ def _give_up(depot: DepotFolder, asked: Asked, digest: str, why: str) -> None:
 def _take(depot: DepotFolder, source: Source, asked: Asked, check: SignatureCheck) -> TakenIn:
     judged = _judged(depot, source, asked, check)
     contents = judged.contents
-    standing = depot.bundle(contents.digest)
-    if standing.is_dir() and not folder_faults(standing, contents, source.head):
-        changed = depot.current != standing
+    if _stands(depot, source, asked, judged):
+        changed = depot.current != depot.bundle(contents.digest)
         if changed or judged.lifted:
             _settle(depot, source, asked, judged)
         return TakenIn(
@@ -112,6 +114,12 @@ def _take(depot: DepotFolder, source: Source, asked: Asked, check: SignatureChec
     _settle(depot, source, asked, judged)
     linked = contents.size_bytes - written
     return TakenIn(contents.digest, contents.serial, changed=True, written_bytes=written, linked_bytes=linked)
+
+
+def _stands(depot: DepotFolder, source: Source, asked: Asked, judged: Judged) -> bool:
+    """Tell whether this very bundle is there already, every byte of it."""
+    standing, contents = depot.bundle(judged.contents.digest), judged.contents
+    return standing.is_dir() and not folder_faults(standing, contents, source.head, asked.begin(contents.size_bytes))
 
 
 def _judged(depot: DepotFolder, source: Source, asked: Asked, check: SignatureCheck) -> Judged:
@@ -160,12 +168,13 @@ class _Work:
     body: dict[str, Placed]
     known: dict[tuple[str, int], Path]
     target: Path
+    advance: Advance
 
 
 def _write(depot: DepotFolder, source: Source, asked: Asked, judged: Judged) -> int:
     """Bring every file below the incoming folder; return how many bytes were new."""
     contents, target = judged.contents, depot.incoming(judged.contents.digest)
-    work = _Work(source, source.body(contents), depot.known_files(), target)
+    work = _Work(source, source.body(contents), depot.known_files(), target, asked.begin(contents.size_bytes))
     names = [found for file in contents.files if (found := secret_name(file.path))]
     _require_no_secret(names)
     _require_base(work, judged)
@@ -222,6 +231,7 @@ def _bring(work: _Work, file: Carried) -> int:
     target = work.target / file.path
     if have and _is_intact(have, file):
         os.link(have, target)
+        work.advance(file.size_bytes)
         _forget(work, file)
         return 0
     return _copy(work, file, target)
@@ -240,6 +250,7 @@ def _copy(work: _Work, file: Carried, target: Path) -> int:
         for piece in work.source.pieces(file, work.body):
             digest.update(piece)
             out.write(piece)
+            work.advance(len(piece))
             if is_scanned(file.size_bytes):
                 text += piece
     target.chmod(0o644)

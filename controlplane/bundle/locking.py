@@ -9,10 +9,11 @@ from datetime import datetime
 from pathlib import Path
 
 from controlplane.bundle.deb import licence_of
-from controlplane.bundle.fetch import Progress, Sources, fetch_artefacts
+from controlplane.bundle.fetch import Sources, fetch_artefacts
 from controlplane.bundle.local import check_inside, find_named
 from controlplane.bundle.lock import Artefact, Index, Lock, LockedDistribution
 from controlplane.bundle.mirror import Indexes, read_indexes
+from controlplane.bundle.progress import Progress
 from controlplane.bundle.recipe import BASE, Recipe
 from controlplane.bundle.relations import Package
 from controlplane.bundle.resolve import Catalogue, Resolver

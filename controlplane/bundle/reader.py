@@ -1,10 +1,24 @@
 """Read the bytes of a tar at any place, whether it lies as one file or as parts. Standard library alone."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
+
+Advance = Callable[[int], None]  # is told of bytes that are done
+Begin = Callable[[int], Advance]  # is told of how many there are
+
+
+def unseen(size_bytes: int) -> None:
+    """Advance nothing."""
+    del size_bytes
+
+
+def unwatched(total_bytes: int) -> Advance:
+    """Begin where nobody watches."""
+    del total_bytes
+    return unseen
 
 
 class Reader(Protocol):

@@ -2,14 +2,16 @@
 
 import html
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from controlplane.bundle.contents import PART, SHEET
 from controlplane.kit.canonical import canonical_json, sha256_hex
 from controlplane.kit.errors import Refused
 
-SHEET, TEXT, PAGE = "sheet.json", "sheet.txt", "sheet.html"
-FORMAT = 1
+TEXT, PAGE = "sheet.txt", "sheet.html"
+FORMAT = 2
 STYLE = """
 @page { size: A4; margin: 15mm }
 body { font: 10pt sans-serif; color: #000; background: #fff }
@@ -32,12 +34,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Sheet:
-    """`bundle` is the digest of the bundle; `size_bytes` is that of its tar."""
+    """`bundle` is the digest of the bundle; `size_bytes` and `sha256` are those of its tar."""
 
     bundle: str
     serial: int
     tar: str
     size_bytes: int
+    sha256: str
     parts: tuple[Part, ...]
 
 
@@ -51,12 +54,28 @@ def read_sheet(raw: bytes, name: str) -> Sheet:
     try:
         value = json.loads(raw)
         parts = tuple(Part(**part) for part in value["parts"])
-        sheet = Sheet(value["bundle"], value["serial"], value["tar"], value["size_bytes"], parts)
-        if sheet_bytes(sheet) != raw or any(Path(part.file).name != part.file for part in parts):
+        sheet = Sheet(value["bundle"], value["serial"], value["tar"], value["size_bytes"], value["sha256"], parts)
+        if sheet_bytes(sheet) != raw:
             raise ValueError("it is not what a split writes")
+        for fault in _faults(sheet):
+            raise ValueError(fault)
     except (ValueError, KeyError, TypeError) as error:
         raise Refused(f"{name} is altered: {error}", remedy="copy it again", code="sheet_altered") from None
     return sheet
+
+
+def part_name(tar: str, number: int) -> str:
+    """Return the file name of one part of a tar."""
+    return f"{Path(tar).stem}.{number:03d}{PART}"
+
+
+def _faults(sheet: Sheet) -> Iterator[str]:
+    """Yield where the sheet contradicts itself; what it says of bytes is held against them by whoever reads them."""
+    for number, part in enumerate(sheet.parts, start=1):
+        if (part.number, part.file) != (number, part_name(sheet.tar, number)):
+            yield f"its part {number} is not {part_name(sheet.tar, number)}"
+    if sheet.size_bytes != sum(part.size_bytes for part in sheet.parts):
+        yield "the sizes of its parts do not make that of the tar"
 
 
 def write_sheets(folder: Path, sheet: Sheet) -> None:
@@ -113,5 +132,6 @@ def _facts(sheet: Sheet) -> list[tuple[str, str]]:
         ("bundle", grouped(sheet.bundle)),
         ("serial", str(sheet.serial)),
         ("tar", f"{sheet.tar}, {sheet.size_bytes} bytes, {len(sheet.parts)} parts"),
+        ("sha-256", grouped(sheet.sha256)),
         ("sheet", grouped(sha256_hex(sheet_bytes(sheet)))),
     ]

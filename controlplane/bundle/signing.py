@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from controlplane.bundle.archive import Head, folder_head, head_bytes, tar_head, trust_part
+from controlplane.bundle.archive import Head, folder_head, head_bytes, require_no_parts, tar_head, trust_part
 from controlplane.bundle.contents import SIGNATURES, TRUST, root_path
 from controlplane.bundle.reader import opened
 from controlplane.bundle.roots import add_bundle_signature, counts
@@ -90,6 +90,7 @@ def write_trust(folder: Path, trust: Mapping[str, bytes]) -> None:
 def _read(path: Path) -> Head:
     if path.is_dir():
         return folder_head(path)
+    require_no_parts(path)
     with opened([path]) as tar:
         return tar_head(tar, path.name)
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from controlplane.bundle.archive import Head, Placed, folder_head, place, tar_head
+from controlplane.bundle.archive import BUILT, Head, Placed, folder_head, place, require_no_parts, tar_head
 from controlplane.bundle.check import folder_layout, framing_faults, require_whole, slices
 from controlplane.bundle.contents import Carried, Contents
 from controlplane.bundle.delta_list import DeltaList, files_of, read_delta
@@ -59,7 +59,9 @@ def opened_source(path: Path, parts: Sequence[Path] = (), punch: Punch | None = 
     if path.is_dir() and not parts:
         yield Source(path.name, folder_head(path), folder=path)
     elif path.exists():
+        if not parts:
+            require_no_parts(path)
         with opened(list(parts) or [path], punch) as tar:
             yield Source(path.name, tar_head(tar, path.name), tar=tar)
     else:
-        raise BadInput(f"{path} does not exist", remedy="name a bundle: its .tar, its folder, a delta or its parts")
+        raise BadInput(f"{path} does not exist", remedy=BUILT)

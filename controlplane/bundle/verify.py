@@ -6,16 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from pydantic import ValidationError
 
-from controlplane.bundle.archive import Head, folder_head, tar_head
+from controlplane.bundle.archive import Head, folder_head, require_no_parts, tar_head
 from controlplane.bundle.armour import one_block
 from controlplane.bundle.check import folder_faults, require_whole, tar_faults
+from controlplane.bundle.delta_list import refuse_delta
 from controlplane.bundle.journal import Event
 from controlplane.bundle.manifest import Manifest
 from controlplane.bundle.memory import Memory, roots_in
+from controlplane.bundle.progress import UNSEEN, Progress, watched
 from controlplane.bundle.reader import Reader, opened
 from controlplane.bundle.roots import is_good_signature
 from controlplane.bundle.terms import Judged, Platform, Terms, judge
@@ -24,22 +25,6 @@ from controlplane.kit.clock import Clock, SystemClock
 from controlplane.kit.errors import BadInput, Refused
 
 PLATFORM = Platform("trixie", "amd64")  # what the roles install on
-
-
-class Progress(Protocol):
-    """Who is told how far it is."""
-
-    def start(self, what: str, total_bytes: int) -> None: ...
-    def advance(self, size_bytes: int) -> None: ...
-    def end(self) -> None: ...
-
-
-class Unseen:
-    """Nobody watches."""
-
-    def start(self, what: str, total_bytes: int) -> None: ...
-    def advance(self, size_bytes: int) -> None: ...
-    def end(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +41,7 @@ class Trust:
     platform: Platform | None = None
     enough: int | None = None
     clock: Clock = field(default_factory=SystemClock)
-    progress: Progress = field(default_factory=Unseen)
+    progress: Progress = UNSEEN
 
 
 @dataclass(frozen=True)
@@ -94,13 +79,13 @@ def verify_bundle(path: Path, trust: Trust) -> Verified:
     """Check signatures, expiry, floor and every file; raises Refused that names each file that differs."""
     memory, given = _memory(trust)
     with _opened(path) as (head, tar):
+        refuse_delta(head.delta, path)
         judged = _judged(head, trust, memory, given)
-        trust.progress.start(f"verify {path.name}", judged.contents.size_bytes)
-        if tar is None:
-            faults = folder_faults(path, judged.contents, head, trust.progress.advance)
-        else:
-            faults = tar_faults(tar, judged.contents, head, trust.progress.advance)
-        trust.progress.end()
+        with watched(trust.progress, f"verify {path.name}", judged.contents.size_bytes) as advance:
+            if tar is None:
+                faults = folder_faults(path, judged.contents, head, advance)
+            else:
+                faults = tar_faults(tar, judged.contents, head, advance)
         require_whole(faults, path.name, f"redoubt bundle verify {path}")
         verified = _verified(head, judged, trust)
     if trust.enough is None:  # a bundle that is still being signed leaves no trace
@@ -195,6 +180,7 @@ def _opened(path: Path) -> Iterator[tuple[Head, Reader | None]]:
     if path.is_dir():
         yield folder_head(path), None
     elif path.is_file():
+        require_no_parts(path)
         with opened([path]) as tar:
             yield tar_head(tar, path.name), tar
     else:

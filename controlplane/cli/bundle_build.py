@@ -22,6 +22,7 @@ from controlplane.cli.bundle_lock import (
     covering_lock,
     lock_path,
 )
+from controlplane.cli.progress import ProgressLine
 from controlplane.cli.screen import Json, note, say, show_json
 
 Models = Annotated[list[Path] | None, typer.Option("--models", help="Folder with weights and manifests.")]
@@ -60,7 +61,7 @@ def build(
         cache=cache.expanduser(),
         models=tuple(models or ()),
     )
-    _show(build_bundle(order, note), time.monotonic() - started, as_json=as_json)
+    _show(build_bundle(order, note, ProgressLine()), time.monotonic() - started, as_json=as_json)
 
 
 def _show(built: Built, seconds: float, *, as_json: bool) -> None:

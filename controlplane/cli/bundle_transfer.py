@@ -8,15 +8,16 @@ from typing import Annotated
 
 import typer
 
+from controlplane.bundle.contents import SHEET
 from controlplane.bundle.delta import Difference, diff_bundles, join_delta, write_delta
 from controlplane.bundle.depot_folder import DepotFolder
 from controlplane.bundle.intake import Asked, take_in
 from controlplane.bundle.media import bytes_of, join_parts, require_parts, split_tar
 from controlplane.bundle.roots import is_good_signature
-from controlplane.bundle.sheet import SHEET
 from controlplane.bundle.verify import PLATFORM, given_root
 from controlplane.cli.bundle_trust import DEFAULT_CACHE, Accept, Cache, RootFile, trust_of
-from controlplane.cli.screen import Json, note, say, show_json
+from controlplane.cli.progress import ProgressLine
+from controlplane.cli.screen import Json, say, show_json
 from controlplane.kit.clock import SystemClock
 from controlplane.kit.errors import BadInput
 
@@ -49,7 +50,7 @@ def split(
     as_json: Json = False,
 ) -> None:
     """Cut a tar to the size of media, with a transfer sheet to print; repeat it after an interruption."""
-    done = split_tar(bundle, bytes_of(size), out, note)
+    done = split_tar(bundle, bytes_of(size), out, ProgressLine())
     if as_json:
         show_json({**asdict(done.sheet), "folder": str(out), "written": done.written})
     else:
@@ -66,10 +67,11 @@ def join(
 ) -> None:
     """Put parts together again, or a delta onto its base; a part that is wrong is named."""
     if base:
+        _require_one(sources)
         made = join_delta(sources[0], base, out, trust_of(root, cache))
         digest, size_bytes = made.digest, out.stat().st_size
     else:
-        sheet = join_parts(sources, out)
+        sheet = join_parts(sources, out, ProgressLine())
         digest, size_bytes = sheet.bundle, sheet.size_bytes
     if as_json:
         show_json({"tar": str(out), "digest": digest, "size_bytes": size_bytes})
@@ -86,18 +88,22 @@ def import_bundle(
     as_json: Json = False,
 ) -> None:
     """Take a bundle into a depot: whole and trusted, or not at all; the one before serves until then."""
-    parts = require_parts([source]) if (source / SHEET).is_file() else ()
+    line = ProgressLine()
     asked = Asked(
         source=source,
         depot=depot,
         root=given_root(trust_of(root, cache)),
         now=SystemClock().now(),
         who=pwd.getpwuid(os.getuid()).pw_name,
-        parts=parts,
+        parts=lambda: require_parts([source], line) if (source / SHEET).is_file() else (),
         platform=PLATFORM,
         accept=accept,
+        begin=line.begin(f"import {source.name}"),
     )
-    taken = take_in(asked, is_good_signature)
+    try:
+        taken = take_in(asked, is_good_signature)
+    finally:
+        line.end()
     if as_json:
         show_json(asdict(taken))
     else:
@@ -119,6 +125,14 @@ def show_log(depot: Depot, as_json: Json = False) -> None:
         if entry["reason"]:
             say(f"     taken all the same: {entry['reason']}")
     say(f"{len(entries)} entries, none changed or missing; the last has hash {journal.head}")
+
+
+def _require_one(sources: list[Path]) -> None:
+    if len(sources) > 1:
+        raise BadInput(
+            "--base is for one delta, and more than one source is named",
+            remedy="put its parts together first: redoubt bundle join FOLDER... --out DELTA.tar, without --base",
+        )
 
 
 def _say_difference(found: Difference) -> None:

@@ -5,6 +5,8 @@ import threading
 import time
 from typing import TextIO
 
+from controlplane.bundle.reader import Advance, Begin
+
 ON_TERMINAL_S = 0.2
 ELSEWHERE_S = 5.0
 MEGABYTE = 1e6
@@ -24,6 +26,15 @@ class ProgressLine:
         self._what, self._total, self._done = what, total_bytes, 0
         self._began = self._said = time.monotonic()
 
+    def begin(self, what: str) -> Begin:
+        """Return what starts this line when the number of bytes is known."""
+
+        def start(total_bytes: int) -> Advance:
+            self.start(what, total_bytes)
+            return self.advance
+
+        return start
+
     def advance(self, size_bytes: int) -> None:
         with self._lock:
             self._done += size_bytes
@@ -35,6 +46,7 @@ class ProgressLine:
     def end(self) -> None:
         if self._total:
             self._write(self._line(time.monotonic()), last=True)
+        self._total = 0
 
     def _line(self, now: float) -> str:
         rate = self._done / max(now - self._began, 1e-3)

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
@@ -175,6 +176,16 @@ def test_the_bill_of_materials_names_every_artefact_with_its_digest(order):
     assert UUID(merged["serialNumber"].removeprefix("urn:uuid:")).version == 5
     assert "pkg:deb/debian/a@1?arch=all" in {one["purl"] for one in merged["components"]}
     assert json.loads((order.out / "licences.json").read_text())["licences"]["MIT"] == 6
+
+
+def test_packing_the_tar_tells_whoever_watches_of_every_byte(order):
+    progress = Mock()
+
+    built = build_bundle(order, lambda _: None, progress)
+
+    progress.start.assert_called_once_with("write bundle.tar", built.size_bytes)
+    assert sum(call.args[0] for call in progress.advance.call_args_list) == built.size_bytes
+    progress.end.assert_called_once_with()
 
 
 def test_the_second_build_leaves_a_whole_bundle_as_it_is(order):

@@ -75,6 +75,20 @@ def test_a_bundle_that_is_whole_becomes_the_current_one_and_is_logged(bundle, de
     ]
 
 
+def test_whoever_watches_is_told_of_every_byte_whether_written_linked_or_there(bundle, serving, tmp_path):
+    seen: list[int] = []
+
+    def begin(total_bytes: int):
+        seen.append(-total_bytes)
+        return seen.append
+
+    for made in (later(bundle, tmp_path / "next"), bundle):
+        seen.clear()
+        take_in(asked(made, serving, begin=begin), is_good_signature)
+        assert seen[0] < 0
+        assert sum(seen) == 0
+
+
 def test_the_second_time_nothing_changes(bundle, serving):
     assert take_in(asked(bundle, serving), is_good_signature).changed is False
     assert len(journal(serving)) == 1

@@ -6,10 +6,14 @@ import shutil
 
 import pytest
 
+from controlplane.bundle.intake import take_in
 from controlplane.bundle.media import bytes_of, join_parts, require_parts, split_tar
+from controlplane.bundle.roots import is_good_signature
 from controlplane.bundle.sheet import grouped
-from controlplane.kit.canonical import sha256_hex
+from controlplane.bundle.verify import verify_bundle
+from controlplane.kit.canonical import canonical_json, sha256_hex
 from controlplane.kit.errors import BadInput, Refused
+from tests.bundle.test_intake import asked, journal
 from tests.support.bundles import SmallBundle
 
 SIZE = 40_000
@@ -17,7 +21,7 @@ SIZE = 40_000
 
 @pytest.fixture
 def parts(bundle, tmp_path):
-    split_tar(bundle.archive, SIZE, tmp_path / "media", lambda _: None)
+    split_tar(bundle.archive, SIZE, tmp_path / "media")
     return tmp_path / "media"
 
 
@@ -61,7 +65,7 @@ def test_splitting_again_writes_only_the_part_that_is_not_right(bundle, parts):
     times = {path.name: path.stat().st_mtime_ns for path in parts.glob("*.part")}
     flip(part(parts, 2))
 
-    again = split_tar(bundle.archive, SIZE, parts, lambda _: None)
+    again = split_tar(bundle.archive, SIZE, parts)
 
     changed = {path.name for path in parts.glob("*.part") if path.stat().st_mtime_ns != times[path.name]}
     assert again.written == 1
@@ -118,6 +122,66 @@ def test_a_sheet_that_was_altered_is_refused(parts, tmp_path):
         join_parts([parts], tmp_path / "joined.tar")
 
 
+@pytest.mark.parametrize("field", ["format", "bundle", "serial", "tar", "size_bytes", "sha256", "parts"])
+def test_a_sheet_with_one_field_changed_is_refused(parts, tmp_path, field):
+    sheet = json.loads((parts / "sheet.json").read_bytes())
+    sheet[field] = sheet[field][:-1] if field == "parts" else changed(sheet[field])
+    (parts / "sheet.json").write_bytes(canonical_json(sheet))
+
+    for check in (lambda: join_parts([parts], tmp_path / "joined.tar"), lambda: require_parts([parts])):
+        with pytest.raises(Refused, match=r"sheet\.json is altered"):
+            check()
+    assert not (tmp_path / "joined.tar").exists()
+
+
+@pytest.mark.parametrize("field", ["number", "file", "size_bytes", "sha256"])
+def test_a_sheet_with_one_field_of_a_part_changed_is_refused(parts, tmp_path, field):
+    sheet = json.loads((parts / "sheet.json").read_bytes())
+    sheet["parts"][1][field] = changed(sheet["parts"][1][field])
+    (parts / "sheet.json").write_bytes(canonical_json(sheet))
+
+    with pytest.raises(Refused, match=r"part 2 .* is damaged" if field == "sha256" else r"sheet\.json is altered"):
+        join_parts([parts], tmp_path / "joined.tar")
+
+
+def test_sizes_that_are_moved_between_parts_are_refused(parts, tmp_path):
+    sheet = json.loads((parts / "sheet.json").read_bytes())
+    sheet["parts"][0]["size_bytes"] += 1
+    sheet["parts"][1]["size_bytes"] -= 1
+    (parts / "sheet.json").write_bytes(canonical_json(sheet))
+
+    with pytest.raises(Refused, match="its parts have other sizes"):
+        join_parts([parts], tmp_path / "joined.tar")
+
+
+def test_a_sheet_that_was_made_to_fit_altered_parts_is_stopped_by_the_signed_bundle(bundle, parts, tmp_path):
+    tar = bytearray(bundle.archive.read_bytes())
+    tar[tar.index(b"deb deb ")] ^= 1
+    (tmp_path / "forged").mkdir()
+    (tmp_path / "forged/bundle.tar").write_bytes(tar)
+    split_tar(tmp_path / "forged/bundle.tar", SIZE, parts)
+    depot = tmp_path / "depot"
+
+    join_parts([parts], tmp_path / "joined.tar")
+
+    with pytest.raises(Refused, match=r"apt/pool/tool_1\.deb is altered"):
+        verify_bundle(tmp_path / "joined.tar", bundle.trust())
+    with pytest.raises(Refused, match=r"apt/pool/tool_1\.deb is altered"):
+        take_in(asked(bundle, depot, source=parts, parts=lambda: require_parts([parts])), is_good_signature)
+    assert not (depot / "current").exists()
+
+
+def test_a_wrong_part_that_stops_an_import_is_in_the_log_of_the_depot(bundle, parts, tmp_path):
+    depot = tmp_path / "depot"
+    flip(part(parts, 2))
+
+    with pytest.raises(Refused) as refusal:
+        take_in(asked(bundle, depot, source=parts, parts=lambda: require_parts([parts])), is_good_signature)
+
+    assert "part 2 (bundle.002.part) is damaged" in refusal.value.detail
+    assert [entry["result"] for entry in journal(depot)] == [f"refused: {refusal.value.detail}"]
+
+
 def test_a_folder_without_a_sheet_is_a_usage_error(tmp_path):
     with pytest.raises(BadInput, match=r"has no sheet\.json"):
         join_parts([tmp_path], tmp_path / "joined.tar")
@@ -125,7 +189,7 @@ def test_a_folder_without_a_sheet_is_a_usage_error(tmp_path):
 
 def test_more_parts_than_a_person_can_carry_are_refused(bundle, tmp_path):
     with pytest.raises(BadInput, match="more than 999 parts"):
-        split_tar(bundle.archive, 10, tmp_path / "media", lambda _: None)
+        split_tar(bundle.archive, 10, tmp_path / "media")
 
 
 def test_memory_stays_small_whatever_the_tar_weighs(tmp_path):
@@ -133,12 +197,19 @@ def test_memory_stays_small_whatever_the_tar_weighs(tmp_path):
 
     bundle = SmallBundle(tmp_path / "big", wheel=os.urandom(24 << 20))
     tracemalloc.start()
-    split_tar(bundle.archive, 10 << 20, tmp_path / "media", lambda _: None)
+    split_tar(bundle.archive, 10 << 20, tmp_path / "media")
     join_parts([tmp_path / "media"], tmp_path / "joined.tar")
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
     assert peak_bytes < 8 << 20
+
+
+def changed(value):
+    """Return another value of the same kind."""
+    if isinstance(value, int):
+        return value + 1
+    return f"{'1' if value[0] == '0' else '0'}{value[1:]}"
 
 
 def flip(path):

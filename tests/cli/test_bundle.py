@@ -1,6 +1,7 @@
 """redoubt bundle: trust by n of m from files alone, transfer, import and its log, as a person types them."""
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -127,6 +128,23 @@ def test_a_delta_goes_from_diff_to_depot(bundle, tmp_path, words):
 
     assert diff["carried_bytes"] == taken["written_bytes"] == 5
     assert (tmp_path / "full.tar").read_bytes() == following.archive.read_bytes()
+
+
+def test_long_transfers_say_on_standard_error_how_far_they_are(bundle, tmp_path, words):
+    following = SmallBundle(tmp_path / "next", wheel=b"later" * 200_000, key=bundle.key, root=bundle.root, serial=2)
+    media, depot = f"{tmp_path}/media", f"{tmp_path}/depot"
+    old, new = str(bundle.archive), str(following.archive)
+
+    for whole, command in {
+        "split bundle.tar": ["split", old, "--size", "50000", "--out", media],
+        "join joined.tar": ["join", media, "--out", f"{tmp_path}/joined.tar"],
+        "import media": ["import", media, "--depot", depot, *words],
+        "import bundle.tar": ["import", old, "--depot", depot, *words],
+        "write d.tar": ["diff", old, new, "--out", f"{tmp_path}/d.tar", *words],
+        "join full.tar": ["join", f"{tmp_path}/d.tar", "--base", old, "--out", f"{tmp_path}/full.tar", *words],
+    }.items():
+        said = CliRunner().invoke(app, command, catch_exceptions=False).stderr
+        assert re.search(rf"^{whole}: (\S+) of \1 MB, \S+ MB/s, 0:00 left$", said, re.MULTILINE), said
 
 
 def test_refusals_are_in_the_log_and_a_changed_line_is_named(bundle, tmp_path, words):
