@@ -67,6 +67,8 @@ def build_bundle(order: Order, say: Say, progress: Progress = UNSEEN) -> Built:
     order.out.parent.mkdir(parents=True, exist_ok=True)
     with alone(order.out.with_name(f".{order.out.name}.lock")), _room(order.out):
         _recover(order.out)
+        if order.archive:
+            _unfinished(order.archive).unlink(missing_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{order.out.name}.building-", dir=order.out.parent))
         try:
             return _build(order, scratch, say, progress)
@@ -176,13 +178,17 @@ def _pack(folder: Path, archive: Path | None, size_bytes: int, progress: Progres
     if archive is None:
         return None
     archive.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = archive.with_name(f".{archive.name}.unfinished")
+    unfinished = _unfinished(archive)
     try:
         with watched(progress, f"write {archive.name}", size_bytes) as advance:
             return pack_bundle(folder, unfinished, advance)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def _unfinished(archive: Path) -> Path:
+    return archive.with_name(f".{archive.name}.unfinished")
 
 
 def _swap(folder: Path, out: Path, scratch: Path) -> None:

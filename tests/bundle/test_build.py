@@ -325,6 +325,15 @@ def test_a_bundle_that_was_put_aside_by_a_killed_build_comes_back(order):
     assert verify_bundle(order.out, Trust(order.cache)).digest == before.digest
 
 
+def test_a_tar_that_a_killed_build_left_unfinished_goes_though_nothing_is_built(order):
+    build(order)
+    left = order.archive.with_name(".bundle.tar.unfinished")
+    left.write_bytes(b"half")
+
+    assert build(order).fresh is False
+    assert not left.exists()
+
+
 def test_the_folder_shares_its_bytes_with_the_store(order):
     build(replace(order, archive=None))
 
