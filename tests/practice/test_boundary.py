@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import time
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -193,12 +192,10 @@ def talking(node):
 
 def test_the_first_rules_of_a_node_do_not_hang_the_connection_that_loads_them(node):
     node.ssh(NODE, "nft delete table inet redoubt_boundary")
-    began = time.monotonic()
 
-    said = node.ssh(NODE, f"sleep 0.5; nft -f {ACTIVE}; sleep 0.5; echo through", timeout_s=20).stdout
+    said = node.ssh(NODE, f"sleep 0.5; nft -f {ACTIVE}; sleep 0.5; echo through", timeout_s=10).stdout
 
     assert said == "through\n"
-    assert time.monotonic() - began < 4
 
 
 def test_rules_for_every_node_are_read_by_nft(node):
