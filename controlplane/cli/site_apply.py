@@ -35,6 +35,7 @@ from controlplane.cli.site_prove import Proven, outcome, prove_applied, refuse_u
 from controlplane.cli.stage_choice import Choice
 from controlplane.kit.clock import SystemClock
 from controlplane.kit.errors import BadInput, RedoubtError, Refused
+from controlplane.sitespec.preflight.judge import REACHABLE
 
 ByPlan = Annotated[str, typer.Option("--plan", metavar="DIGEST|FILE", help="Do what this plan showed, or refuse.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only plan: the same as redoubt site plan.")]
@@ -66,7 +67,7 @@ def apply(
     verified = verify_bundle(archive_of(bundle), site_trust(root, cache, accept))
     reach = Reach(ssh_config, netns, keep_going=keep_going)
     ask = ask_of(spec, bundle, rendered, verified, reach, practice_assets)
-    ask = replace(ask, words=limit_words(ask, limit), skipped_checks=skipped_checks(skip_check))
+    ask = replace(ask, words=limit_words(ask, limit), skipped_checks=_passed_over(skip_check, keep_going=keep_going))
     choice = Choice(tuple(stage or ()), from_stage, every=every or dry_run, quick=quick)
     if dry_run:
         made = planned(ask, choice)
@@ -80,6 +81,11 @@ def apply(
         proven = prove_applied(ask.site, ask.spec.read_text(), ask.folder, reach) if whole else None
     _show(ask, record, proven, as_json=as_json)
     refuse_unproven(proven)
+
+
+def _passed_over(skips: SkipChecks, *, keep_going: bool) -> dict[str, str]:
+    """Return the checks that may fail: who goes on without a silent node has said so already."""
+    return ({REACHABLE: "--keep-going"} if keep_going else {}) | skipped_checks(skips)
 
 
 def _applied(ask: Ask, choice: Choice, named: str) -> RunRecord:

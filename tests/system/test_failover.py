@@ -11,7 +11,7 @@ pytestmark = pytest.mark.system
 
 OTHER = {"gpu1": "gpu2", "gpu2": "gpu1"}
 REACH = """
-/opt/redoubt/venv/bin/python - <<'END'
+runuser -u redoubt-gateway -- /opt/redoubt/venv/bin/python - <<'END'
 import ssl, httpx
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

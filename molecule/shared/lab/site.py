@@ -56,6 +56,7 @@ class Site:
             network.remove_network(self.name)
             cgroups.remove_branches(self.name)
             machine.forget(self.name)
+            disk.unmount_all(self.home)  # once more: a start that was killed may have had a mount under way
             disk.remove_tree(self.home)
             forget_turn(self.name)
             return found

@@ -28,8 +28,8 @@ table inet redoubt_proof {{
     chain tries {{
         type filter hook output priority -350; policy accept;
         oifname "lo" accept
-        ip daddr {{ {ipv4} }} counter name tried
-        ip6 daddr {{ {ipv6} }} counter name tried
+        ip daddr {{ {tried4} }} counter name tried
+        ip6 daddr {{ {tried6} }} counter name tried
     }}
     chain leaves {{
         type filter hook postrouting priority 350; policy accept;
@@ -54,9 +54,13 @@ NO_PROXY = {"direct", "false", "none", "{"}
 class Witness:
     """Counts, before and after all filters, what is sent to the destinations of the proof. It filters nothing."""
 
-    def __init__(self, ipv4: list[str], ipv6: list[str]) -> None:
-        """Remember the destinations."""
-        self._rules = RULES.format(ipv4=", ".join(ipv4), ipv6=", ".join(ipv6))
+    def __init__(self, ipv4: list[str], ipv6: list[str], resolvers: list[str]) -> None:
+        """Remember the destinations. A resolver may serve the site otherwise, so of it only what was tried counts."""
+        own = [host.partition("%")[0] for host in resolvers]
+        tried4 = sorted({*ipv4, *(host for host in own if ":" not in host)})
+        tried6 = sorted({*ipv6, *(host for host in own if ":" in host)})
+        words = {"ipv4": ipv4, "ipv6": ipv6, "tried4": tried4, "tried6": tried6}
+        self._rules = RULES.format(**{name: ", ".join(hosts) for name, hosts in words.items()})
         self._stands = False
 
     def __enter__(self) -> Self:

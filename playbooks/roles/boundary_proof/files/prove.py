@@ -81,7 +81,7 @@ def observe(config: Json, run: str) -> Json:
     ipv4 = sorted({*plan["ipv4"], *plan["routers"], *(host for host in plan["metadata"] if ":" not in host)})
     ipv6 = sorted({*plan["ipv6"], "ff02::1", *(host for host in plan["metadata"] if ":" in host)})
     before = kernel.counters()
-    with kernel.Witness(ipv4, ipv6) as witness:
+    with kernel.Witness(ipv4, ipv6, plan["resolvers"]) as witness:
         tried = try_everything(config, plan)
         left, after = witness.counts(), kernel.counters()
     return {
