@@ -52,8 +52,9 @@ def run_playbooks(
         sources = ["--inventory", str(inventory), *(["--inventory", f"{scratch}/added.json"] if added else [])]
         # One file: Ansible stops between files when a single node was silent, also where the others are to go on.
         (place / "run.yml").write_text(json.dumps([_imported(name) for name in names]))
-        command = [*_prefix(reach, place), *sources, *(["--check"] if check else []), *words]
-        code = _run([*command, "--extra-vars", json.dumps(inputs), str(place / "run.yml")], place / "record.json", open_files)
+        how = ["--check"] if check else []
+        what = ["--extra-vars", json.dumps(inputs), str(place / "run.yml")]
+        code = _run([*_prefix(reach, place), *sources, *how, *words, *what], place / "record.json", open_files)
         _hang_up(place)
         if not (place / "record.json").is_file():
             raise Unavailable(f"Ansible ended with {code} before the first stage", remedy="see its words above")
