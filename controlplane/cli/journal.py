@@ -4,11 +4,15 @@ import fcntl
 import getpass
 import json
 import os
+import re
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from socket import gethostname
+from typing import IO
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,6 +20,7 @@ from controlplane.cli.run_record import Failure, RunRecord, StageTime
 from controlplane.kit.errors import Refused
 
 KEPT_RUNS = 200
+LEFTOVER_S = 180.0  # the boundary's own confirmation is the longest single task, a minute on a slow node
 
 
 class Run(BaseModel):
@@ -40,7 +45,8 @@ class Run(BaseModel):
 class Journal:
     """The folder `.runs` beside a rendered inventory; not in it, for that is compared with the spec."""
 
-    def __init__(self, rendered: Path) -> None:
+    def __init__(self, rendered: Path, *, leftover_s: float = LEFTOVER_S) -> None:
+        self.leftover_s = leftover_s
         self.folder = rendered.resolve().parent / ".runs"
         self.plans = self.folder / "plans"
 
@@ -49,19 +55,35 @@ class Journal:
         """Keep a second apply away; yields the descriptor, which Ansible inherits: it may outlive a killed command."""
         self.plans.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise Refused(
-                    f"another apply of this site is running: {file.read().strip() or 'it does not say whose'}",
-                    remedy="wait for it to end; if its command was killed, Ansible still finishes its task",
-                    code="apply_running",
-                ) from None
+            self._take(file)
             file.truncate(0)
             file.write(f"{whose()}, process {os.getpid()}\n")
             file.flush()
             yield file.fileno()
+
+    def _take(self, file: IO[str]) -> None:
+        """Lock, or raise Refused. What a killed command left behind is waited for: its last tasks on nodes end soon."""
+        if _is_locked_now(file):
+            return
+        file.seek(0)
+        holder = file.read().strip()
+        if not _has_ended(holder):
+            raise Refused(
+                f"another apply of this site is running: {holder or 'it does not say whose'}",
+                remedy="wait for it to end, or stop it there",
+                code="apply_running",
+            )
+        sys.stderr.write(f"redoubt: {holder} was killed; waiting for its last tasks on the nodes\n")
+        ends_at = time.monotonic() + self.leftover_s
+        while time.monotonic() < ends_at:
+            if _is_locked_now(file):
+                return
+            time.sleep(0.2)
+        raise Refused(
+            f"an apply that was killed still works on the nodes: {holder}",
+            remedy=f"wait, or end what it left: kill {' '.join(_holders(self.folder / 'lock'))}",
+            code="apply_running",
+        )
 
     def keep(self, run: Run) -> None:
         """Write a run's record; the oldest go when there are many."""
@@ -112,6 +134,32 @@ def finished(run: Run, record: RunRecord, *, at: datetime) -> Run:
 def whose() -> str:
     """Return who does this, and where."""
     return f"{getpass.getuser()}@{gethostname()}"
+
+
+def _is_locked_now(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _has_ended(holder: str) -> bool:
+    """Say whether the command that took the lock is gone; of another machine's nobody here can tell."""
+    found = re.fullmatch(r".+@(?P<host>[^@]+), process (?P<pid>\d+)", holder)
+    return found is not None and found["host"] == gethostname() and not Path(f"/proc/{found['pid']}").exists()
+
+
+def _holders(lock: Path) -> list[str]:
+    """Return the processes that still have the lock open, as far as this user may see."""
+    return sorted({fd.parts[2] for fd in Path("/proc").glob("[0-9]*/fd/*") if _points_to(fd, lock)}, key=int)
+
+
+def _points_to(descriptor: Path, file: Path) -> bool:
+    try:
+        return descriptor.parts[2] != str(os.getpid()) and descriptor.readlink() == file
+    except OSError:
+        return False
 
 
 def _read(path: Path) -> Run | None:

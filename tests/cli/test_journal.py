@@ -1,7 +1,9 @@
 """Runs are recorded from before the first task, and two applies of one site keep apart."""
 
+import re
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -32,14 +34,37 @@ def test_a_second_apply_is_refused_and_told_whose_the_first_is(journal):
         pass
 
 
-def test_the_lock_is_held_as_long_as_anybody_who_inherited_it_runs(journal):
-    with journal.lock() as held:
-        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(held,))
-    with pytest.raises(Refused), journal.lock():
-        pass
-    child.communicate()
+def killed_with_a_task_left(journal: Journal) -> "subprocess.Popen[bytes]":
+    """Take the lock in a command that is gone when this returns; the task that it started has the lock still."""
+    command = f"""
+import subprocess, sys
+from pathlib import Path
+from controlplane.cli.journal import Journal
+with Journal(Path({str(journal.folder.parent / "rendered")!r})).lock() as held:
+    subprocess.Popen([sys.executable, "-c", "input()"], pass_fds=(held,))
+"""
+    task = subprocess.Popen([sys.executable, "-c", command], stdin=subprocess.PIPE)
+    task.wait()
+    return task
+
+
+def test_what_a_killed_apply_left_is_waited_for(journal, capfd):
+    task = killed_with_a_task_left(journal)
+    threading.Timer(0.5, task.communicate).start()
+
     with journal.lock():
         pass
+    assert "was killed; waiting for its last tasks on the nodes" in capfd.readouterr().err
+
+
+def test_what_a_killed_apply_left_for_good_is_named(tmp_path):
+    journal = Journal(tmp_path / "rendered", leftover_s=0.3)
+    task = killed_with_a_task_left(journal)
+
+    with pytest.raises(Refused, match="an apply that was killed still works on the nodes") as refusal, journal.lock():
+        pass
+    assert re.fullmatch(r"wait, or end what it left: kill \d+", refusal.value.remedy)
+    task.communicate()
 
 
 def test_a_run_that_was_killed_stays_on_record_as_unfinished(journal):

@@ -124,7 +124,8 @@ def _running(process: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[str
 
 
 def _kill_with_children(process: "subprocess.Popen[str]") -> None:
-    """Kill the command and the Ansible it started, which has a session of its own."""
+    """Kill the command and the Ansible it started, which has a session of its own. Stopped, it starts no other."""
+    process.send_signal(signal.SIGSTOP)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.kill()
     for child in children:
