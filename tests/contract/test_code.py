@@ -20,7 +20,7 @@ EXCEPTIONS = {
 }
 # The outermost loop of a process, where a broad `except` may stand (STYLE 11).
 OUTERMOST = ("controlplane/main/", "controlplane/kit/loop.py")
-PURE = re.compile(r"controlplane/(?:contracts/|sitespec/|domains/\w+/(?:rules|types)\.py)")
+PURE = re.compile(r"controlplane/(?:contracts/|sitespec/|domains/\w+/(?:rules|types)(?:/\w+)?\.py)")
 FILE_VERBS = {
     "open",
     "read_text",

@@ -67,7 +67,9 @@ async def authenticate(tx: Tx, secret: str) -> Actor:
         raise Unauthenticated(
             "the key is unknown, revoked or expired", remedy="send `Authorization: Bearer rda_…` with a live admin key"
         )
-    return Actor(found[1].id, Role(found[1].role))
+    role = Role(found[1].role)
+    offices = {Role.PLATFORM_ADMIN, Role.OPERATOR} if role is Role.PLATFORM_ADMIN else {role}
+    return Actor(found[1].id, role, frozenset(offices))
 
 
 async def create_key(

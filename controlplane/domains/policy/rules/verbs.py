@@ -1,0 +1,87 @@
+"""The table of verbs: the schema, the shipped policies and the tests are made of it. What is not here is denied.
+
+A new verb is one line, in the block of its domain: read(name, roles) or write(name, roles), with what Verb says.
+Break-glass has every verb of the staff without being named.
+"""
+
+from controlplane.domains.audit.types import Role
+from controlplane.domains.policy.types import PEOPLE, STAFF, Kind, Verb, Verbs
+
+PA, SA, OP, DS, AU = (
+    Role.PLATFORM_ADMIN, Role.SECURITY_ADMIN, Role.OPERATOR, Role.DATA_STEWARD, Role.AUDITOR,
+)  # fmt: skip
+TA, TU = Role.TENANT_ADMIN, Role.TENANT_USER
+NODE, GATEWAY, RUN, NEWCOMER, SYSTEM = Role.NODE, Role.GATEWAY, Role.RUN, Role.NEWCOMER, Role.SYSTEM
+
+
+def read(name: str, *roles: Role, own: bool = False, shared: bool = False) -> Verb:
+    return Verb(name, Kind.READ, _with_break_glass(roles), own=own, shared=shared)
+
+
+def write(
+    name: str,
+    *roles: Role,
+    dangerous: bool = False,
+    own: bool = False,
+    moves: bool = False,
+    four_eyes: bool = False,
+) -> Verb:
+    return Verb(
+        name, Kind.WRITE, _with_break_glass(roles), dangerous=dangerous, own=own, moves=moves, four_eyes=four_eyes
+    )
+
+
+def _with_break_glass(roles: tuple[Role, ...]) -> frozenset[Role]:
+    return frozenset({*roles, Role.BREAK_GLASS}) if STAFF.intersection(roles) else frozenset(roles)
+
+
+def to_table(*lines: Verb) -> Verbs:
+    """Return the table; raises ValueError when a verb has two lines, because then one of them is not read."""
+    table = {line.name: line for line in lines}
+    if len(table) != len(lines):
+        raise ValueError(f"twice in the table: {sorted(v.name for v in lines if table[v.name] is not v)}")
+    return table
+
+
+VERBS: Verbs = to_table(
+    # audit
+    read("audit.read", PA, SA, AU),
+    # policy
+    read("access.check", PA, SA, OP, DS, AU),
+    read("access.check_own", *PEOPLE, own=True),
+    read("approval.read", PA, SA, OP, DS, AU),
+    write("approval.propose", PA, SA, OP, DS),
+    write("approval.decide", SA, dangerous=True),
+    read("policy.read", PA, SA, OP, AU),
+    write("policy.propose", PA, SA, dangerous=True),
+    write("policy.publish", PA, SA, dangerous=True, four_eyes=True),
+    # identity
+    write("api_key.create", PA, OP, TA),
+    read("api_key.read", PA, SA, OP, AU, TA),
+    write("api_key.revoke", PA, SA, OP, TA),
+    write("enrolment_code.create", SYSTEM),
+    write("principal.enrol", NEWCOMER),
+    # fleet
+    write("node.declare", PA),
+    read("node.read", PA, SA, OP, DS, AU),
+    write("node.report", NODE, own=True),
+    # health
+    write("incident.settle", SYSTEM),
+    read("incident.read", PA, SA, OP, AU),
+    write("proof.report", NODE, own=True),
+    # allocation
+    write("lease.end", SYSTEM),
+    write("lease.grant", SYSTEM),
+    read("lease.read", PA, SA, OP, AU),
+    # serving
+    write("endpoint.create", OP),
+    write("endpoint.delete", OP),
+    read("endpoint.read", PA, SA, OP, DS, AU),
+    write("endpoint.revise", OP),
+    read("model.read", PA, SA, OP, DS, AU, TA, TU, shared=True),
+    write("model.register", PA),
+    write("replica.register", RUN, own=True),
+    write("replica.renew", RUN, own=True),
+    write("snapshot.publish", SYSTEM),
+    read("snapshot.read", GATEWAY),
+)
