@@ -1,24 +1,33 @@
 """The API as an ASGI application: one for people and runners, one for machines with certificates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import APIRouter, FastAPI
 
 from controlplane.api.errors import add_error_handlers
 from controlplane.api.v1 import audit, fleet, health, identity, incidents, machines, runs, serving
 from controlplane.kit.tx import Database
+from controlplane.web.denials import DenialCounter
+from controlplane.web.limits import Guard, Limits
 
 PREFIX = "/api/v1"
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the application is given. `gateway_token` is set on the box alone, where one listener serves all."""
+    """What the application is given. `gateway_token` is set on the box alone, where one listener serves all.
+
+    `names` are the hosts it answers to; only one that `describes_itself` serves /openapi.json, and no site does.
+    """
 
     site: str
     database: Database
     run_lease_s: float
     gateway_token: str | None
+    names: frozenset[str] = LOOPBACK
+    limits: Limits = field(default_factory=Limits)
+    describes_itself: bool = False
 
 
 def make_admin_app(given: Surroundings) -> FastAPI:
@@ -35,12 +44,15 @@ def make_machine_app(given: Surroundings) -> FastAPI:
 
 
 def _make_app(given: Surroundings, title: str, routers: list[APIRouter]) -> FastAPI:
+    described = "/openapi.json" if given.describes_itself else None
     # no interactive pages: they would fetch their scripts from outside the boundary
-    app = FastAPI(title=title, version="1", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
+    app = FastAPI(title=title, version="1", openapi_url=described, docs_url=None, redoc_url=None)
     app.state.site = given.site
     app.state.database = given.database
     app.state.run_lease_s = given.run_lease_s
     app.state.gateway_token = given.gateway_token
+    app.state.denials = DenialCounter()
+    app.add_middleware(Guard, names=given.names, limits=given.limits)
     app.include_router(health.router)
     for router in routers:
         app.include_router(router, prefix=PREFIX)

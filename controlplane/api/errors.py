@@ -8,14 +8,23 @@ from starlette.exceptions import HTTPException
 
 from controlplane.contracts.admin import Problem
 from controlplane.domains.audit import service as audit
-from controlplane.domains.audit.types import NEWCOMER, Actor
-from controlplane.kit.errors import BadInput, Denied, NotFound, RedoubtError, Unauthenticated
+from controlplane.domains.audit.types import NEWCOMER
+from controlplane.kit.errors import BadInput, Denied, NotFound, RedoubtError, Unauthenticated, Unavailable
+from controlplane.web.answers import add_headers, refusal_response, request_id_of
+from controlplane.web.denials import record_counts
+from controlplane.web.limits import RequestRefused, source_of
 from controlplane.web.once import Replay
 from controlplane.web.transaction import database_of
 
 log = structlog.get_logger()
 
 LONGEST_PATH = 200  # what an audit event's resource holds
+MOST_REASONS = 20
+OUR_FAULT = 500
+# a fault of ours is told to those who can mend it, in the log; a caller gets the id to find it by
+_TO_THE_LOG = "the log of redoubt-api has the reason under the request id; list before you repeat a change"
+_NO_ANSWER = Unavailable("the control plane cannot answer this now", remedy=_TO_THE_LOG)
+_OUR_ERROR = RedoubtError("an error on our side; nothing was changed", remedy=_TO_THE_LOG)
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -26,7 +35,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_anything_else)
 
 
-def problem(error: RedoubtError) -> Response:
+def problem(request: Request, error: RedoubtError) -> Response:
     body = Problem(
         type=f"urn:redoubt:problem:{error.code}",
         title=error.kind.replace("_", " "),
@@ -35,6 +44,7 @@ def problem(error: RedoubtError) -> Response:
         code=error.code,
         remedy=error.remedy,
         reasons=error.reasons,
+        request_id=request_id_of(request.scope),
     )
     headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthenticated) else None
     return Response(body.model_dump_json(), error.status, headers, media_type="application/problem+json")
@@ -45,41 +55,58 @@ async def _on_redoubt_error(request: Request, error: Exception) -> Response:
         raise TypeError(type(error))
     if isinstance(error, Denied | Unauthenticated):
         await _record_denial(request, error)
-    return problem(error)
+    if error.status >= OUR_FAULT:
+        log.error("request.failed", path=_path_of(request), code=error.code, error=error.detail, next=error.remedy)
+        return problem(request, _NO_ANSWER if isinstance(error, Unavailable) else _OUR_ERROR)
+    return problem(request, error)
 
 
 async def _record_denial(request: Request, error: RedoubtError) -> None:
     """The refused request was rolled back, so its denial is written in a transaction of its own."""
-    actor = getattr(request.state, "actor", NEWCOMER)
+    log.info("request.denied", path=_path_of(request), code=error.code, error=error.detail)
+    who = getattr(request.state, "actor", NEWCOMER)
+    database, counter = database_of(request), request.app.state.denials
+    source, now = source_of(request.scope), database.now()
     try:
-        async with database_of(request).transaction() as tx:
-            who = actor if isinstance(actor, Actor) else NEWCOMER
-            path = request.url.path.replace("\0", "?")[:LONGEST_PATH]
-            await audit.record(tx, who, "request.denied", path, method=request.method, code=error.code)
+        await record_counts(database, counter.settle(now))
+        if who == NEWCOMER and not counter.note(source, error.code, now):
+            return
+        async with database.transaction() as tx:
+            await audit.record(
+                tx, who, "request.denied", _path_of(request), method=request.method, code=error.code, source=source
+            )
     except RedoubtError as failure:
-        log.warning("denial.unrecorded", path=request.url.path, error=failure.detail)
+        log.warning("denial.unrecorded", path=_path_of(request), error=failure.detail)
+
+
+def _path_of(request: Request) -> str:
+    """Return the path that was routed; `request.url` is partly made of the Host header."""
+    return str(request.scope["path"])[:LONGEST_PATH]
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
-    del request
     if not isinstance(error, RequestValidationError):
         raise TypeError(type(error))
-    reasons = tuple(f"{'.'.join(map(str, e['loc'][1:])) or 'body'}: {e['msg']}" for e in error.errors())
-    return problem(BadInput(reasons[0], remedy="correct the fields that are named", reasons=reasons))
+    reasons = tuple(f"{'.'.join(map(str, e['loc'][1:])) or 'body'}: {e['msg']}" for e in error.errors())[:MOST_REASONS]
+    return problem(request, BadInput(reasons[0], remedy="correct the fields that are named", reasons=reasons))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise TypeError(type(error))
     if error.status_code == NotFound.status:
-        return problem(NotFound(f"no route {request.url.path}", remedy="see /openapi.json", code="no_route"))
+        return problem(request, NotFound("no such route", remedy="see `redoubt --help`", code="no_route"))
+    if isinstance(error, RequestRefused):
+        why = error.refusal
+        return refusal_response(request.scope, why.status, why.code, why.detail, why.remedy)
     body = Problem(
         type="about:blank",
         title=str(error.detail),
         status=error.status_code,
-        detail=f"{request.method} {request.url.path}: {error.detail}",
+        detail=str(error.detail),
         code="http",
-        remedy="see /openapi.json",
+        remedy="see `redoubt --help`",
+        request_id=request_id_of(request.scope),
     )
     return Response(body.model_dump_json(), error.status_code, error.headers, media_type="application/problem+json")
 
@@ -93,5 +120,9 @@ async def _on_replay(request: Request, replay: Exception) -> Response:
 
 
 async def _on_anything_else(request: Request, error: Exception) -> Response:
-    log.error("request.failed", path=request.url.path, error=f"{type(error).__name__}: {error}")
-    return problem(RedoubtError("an error on our side; nothing was changed", remedy="look at the log of redoubt-api"))
+    """Answer what nothing else caught; Starlette sends this one outside the guard, so it brings its own headers."""
+    request_id = request_id_of(request.scope)
+    log.error("request.failed", path=_path_of(request), error=f"{type(error).__name__}: {error}", request_id=request_id)
+    answer = problem(request, _OUR_ERROR)
+    add_headers(answer.headers, request.scope)
+    return answer

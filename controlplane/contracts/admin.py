@@ -20,7 +20,7 @@ class Rows(Answer, Generic[Row]):
 
 
 class Problem(Answer):
-    """RFC 9457 problem details; `remedy` is the next thing to do."""
+    """RFC 9457 problem details; `remedy` is the next thing to do, `request_id` finds the reason in the log."""
 
     type: str
     title: str
@@ -29,6 +29,7 @@ class Problem(Answer):
     code: str
     remedy: str
     reasons: tuple[str, ...] = ()
+    request_id: str = ""
 
 
 class Enrol(Strict):

@@ -68,3 +68,14 @@ def check_signature(certificate: x509.Certificate, data: bytes, signature: bytes
         key.verify(signature, data, ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
         raise NotTrusted("the signature is not of these bytes") from None
+
+
+def host_names(pem: bytes) -> set[str]:
+    """Return the DNS names and addresses that a certificate is for; none if it names no host."""
+    found = x509.load_pem_x509_certificate(pem)
+    try:
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
+    addresses = {str(address) for address in names.get_values_for_type(x509.IPAddress)}
+    return {*names.get_values_for_type(x509.DNSName), *addresses}

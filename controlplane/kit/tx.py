@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionm
 from sqlalchemy.orm import DeclarativeBase
 
 from controlplane.kit.clock import Clock
-from controlplane.kit.errors import Unavailable
+from controlplane.kit.errors import BadInput, Unavailable
 
 CONSTRAINT_NAMES = {
     "ix": "ix_%(column_0_label)s",
@@ -52,6 +52,10 @@ class Database:
         )
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
 
+    def now(self) -> datetime:
+        """Return the time that a transaction opened now would have."""
+        return self._clock.now()
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
         """Commit when the block ends well, roll back when it raises; raises Unavailable without a server."""
@@ -61,6 +65,10 @@ class Database:
         except (OSError, TimeoutError, PoolTimeout, OperationalError) as error:
             raise _unavailable(error) from error
         except DBAPIError as error:
+            if _is_bad_value(error):
+                raise BadInput(
+                    "a value is not one that can be kept", remedy="correct it: no NUL, no huge number"
+                ) from error
             if not error.connection_invalidated and not _is_shutdown(error):
                 raise
             raise _unavailable(error) from error
@@ -76,6 +84,11 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+def _is_bad_value(error: DBAPIError) -> bool:
+    """Say whether the value itself is what the database refuses (class 22: data exception), as it does a NUL."""
+    return str(getattr(error.orig, "sqlstate", "")).startswith("22")
 
 
 def _is_shutdown(error: DBAPIError) -> bool:

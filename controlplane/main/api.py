@@ -7,29 +7,42 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from controlplane.api.app import Surroundings, make_admin_app, make_machine_app
+from controlplane.api.app import LOOPBACK, Surroundings, make_admin_app, make_machine_app
 from controlplane.domains.serving import service as serving
+from controlplane.kit.certificates import host_names
 from controlplane.kit.loop import run_every
 from controlplane.kit.tls import server_context
 from controlplane.kit.tx import Database
 from controlplane.main.process import config_path, run_process
 from controlplane.main.settings import ApiSettings, Listen, read_settings
 from controlplane.main.wiring import open_database
+from controlplane.web.denials import DenialCounter, record_counts
 from controlplane.web.peer import PeerProtocol
 
 BEAT_S = 1.0
+MOST_CONNECTIONS = 4096
 
 
 async def serve(settings: ApiSettings) -> None:
     """Serve until cancelled, then finish what runs."""
     database = open_database(settings.database)
     token = settings.gateway_token_file.read_text().strip() if settings.gateway_token_file else None
-    given = Surroundings(settings.site, database, settings.run_lease_s, token)
-    servers = [_server(make_admin_app(given), settings.listen, machine=False)]
+    given = Surroundings(
+        settings.site,
+        database,
+        settings.run_lease_s,
+        token,
+        names=names_of(settings),
+        describes_itself=settings.describes_itself,
+    )
+    apps = [make_admin_app(given)]
+    servers = [_server(apps[0], settings.listen, machine=False)]
     if settings.machine is not None:
-        servers.append(_server(make_machine_app(given), settings.machine, machine=True))
+        apps.append(make_machine_app(given))
+        servers.append(_server(apps[1], settings.machine, machine=True))
     tasks = [asyncio.create_task(server.serve()) for server in servers]
-    tasks.append(asyncio.create_task(run_every("beat", BEAT_S, lambda: _beat(database))))
+    counters: list[DenialCounter] = [app.state.denials for app in apps]
+    tasks.append(asyncio.create_task(run_every("beat", BEAT_S, lambda: _beat(database, counters))))
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -37,6 +50,8 @@ async def serve(settings: ApiSettings) -> None:
             server.should_exit = True
         tasks[-1].cancel()
         await asyncio.wait(tasks, timeout=15)
+        for counter in counters:
+            await record_counts(database, counter.settle())
         await database.close()
 
 
@@ -58,6 +73,8 @@ def _server(app: FastAPI, listen: Listen, *, machine: bool) -> uvicorn.Server:
         access_log=False,
         log_level="warning",
         server_header=False,
+        ws="none",
+        limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=10,
     )
     config.load()
@@ -66,9 +83,21 @@ def _server(app: FastAPI, listen: Listen, *, machine: bool) -> uvicorn.Server:
     return _Server(config)
 
 
-async def _beat(database: Database) -> None:
+async def _beat(database: Database, counters: list[DenialCounter]) -> None:
     async with database.transaction() as tx:
         await serving.beat(tx, "api")
+    for counter in counters:
+        await record_counts(database, counter.settle(database.now()))
+
+
+def names_of(settings: ApiSettings) -> frozenset[str]:
+    """Return the hosts that the api answers to: what its certificates say, where it listens, what the site adds."""
+    listens = [listen for listen in (settings.listen, settings.machine) if listen is not None]
+    names = {*settings.names, *LOOPBACK, *(listen.host for listen in listens)}
+    for listen in listens:
+        if listen.tls is not None:
+            names.update(host_names(listen.tls.certificate.read_bytes()))
+    return frozenset(name.lower() for name in names)
 
 
 if __name__ == "__main__":

@@ -51,9 +51,15 @@ class Database(Settings):
 
 
 class ApiSettings(Settings):
-    """`machine` is the mutual-TLS listener for agents and gateways; the box has none and gives `gateway_token_file`."""
+    """`machine` is the mutual-TLS listener for agents and gateways; the box has none and gives `gateway_token_file`.
+
+    `names` are hosts to answer to beside those in the certificate. `describes_itself` serves /openapi.json, for those
+    who write clients; leave it off on a site.
+    """
 
     site: str
+    names: tuple[str, ...] = ()
+    describes_itself: bool = False
     database: Database
     listen: Listen
     machine: Listen | None = None

@@ -28,7 +28,8 @@ async def authenticate_node(request: Request) -> tuple[Actor, Peer]:
     peer = _peer_of(request)
     if peer.kind != "node":
         raise Denied(f"{peer.kind} {peer.name} is no node", remedy="use the node's own certificate")
-    return Actor(peer.name, Role.NODE), peer
+    actor = request.state.actor = Actor(peer.name, Role.NODE)
+    return actor, peer
 
 
 async def authenticate_gateway(request: Request, credentials: Bearer) -> Actor:
@@ -41,7 +42,8 @@ async def authenticate_gateway(request: Request, credentials: Bearer) -> Actor:
     peer = _peer_of(request)
     if (peer.kind, peer.name) != ("service", "gateway"):
         raise Denied(f"{peer.kind} {peer.name} is no gateway", remedy="use the gateway's own certificate")
-    return Actor(peer.name, Role.GATEWAY)
+    actor = request.state.actor = Actor(peer.name, Role.GATEWAY)
+    return actor
 
 
 def bearer_of(credentials: HTTPAuthorizationCredentials | None) -> str:

@@ -53,7 +53,7 @@ async def begin_call(
     """Claim the key, or raise Replay with the first answer. A second asker waits for the first one's commit."""
     if idempotency_key is None:
         return Call(tx, actor, None)
-    digest = sha256_hex(request.url.path.encode() + b"\n" + await request.body())
+    digest = sha256_hex(str(request.scope["path"]).encode() + b"\n" + await request.body())
     await tx.session.execute(delete(IdempotentCall).where(IdempotentCall.at < tx.now - KEPT))
     row = {"actor": actor.id, "key": idempotency_key, "request_sha256": digest, "at": tx.now, "status": 0, "body": ""}
     claimed = await tx.session.execute(insert(IdempotentCall).values(row).on_conflict_do_nothing())

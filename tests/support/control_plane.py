@@ -94,14 +94,16 @@ class ControlPlane:
         """Speak to the admin API, with a key or as nobody."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         transport = httpx.ASGITransport(self.admin_app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://api/api/v1", headers=headers) as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://api/api/v1", headers=headers, trust_env=False
+        ) as client:
             yield client
 
     @asynccontextmanager
     async def machine(self, kind: str, name: str, *, site: str = SITE) -> AsyncIterator[httpx.AsyncClient]:
         """Speak to the machine API as the holder of a certificate."""
         transport = httpx.ASGITransport(_as_peer(self.machine_app, Peer(site, "north", kind, name)))
-        async with httpx.AsyncClient(transport=transport, base_url="http://api/api/v1") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://api/api/v1", trust_env=False) as client:
             yield client
 
     async def administrator(self) -> str:
@@ -125,7 +127,7 @@ def make_control_plane(database_url: str) -> ControlPlane:
     clock = TestClock()
     database = Database(database_url, clock, pool=5)
     engine = TableEngine()
-    given = Surroundings(SITE, database, 10.0, None)
+    given = Surroundings(SITE, database, 10.0, None, names=frozenset({"api"}))
     place = RunPlace(
         "python", "https://ctl1:8443", "PEM", "redoubt://testsite/zone/north/service/gateway", "/models", 1, 2, ""
     )
