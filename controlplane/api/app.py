@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from fastapi import APIRouter, FastAPI
 
 from controlplane.api.errors import add_error_handlers
-from controlplane.api.v1 import audit, fleet, health, identity, incidents, machines, runs, serving
+from controlplane.api.v1 import audit, fleet, health, identity, incidents, keys, machines, runs, serving
 from controlplane.kit.tx import Database
 from controlplane.web.denials import DenialCounter
 from controlplane.web.limits import Guard, Limits
@@ -32,7 +32,7 @@ class Surroundings:
 
 def make_admin_app(given: Surroundings) -> FastAPI:
     """Admin API and runners' calls; on the box machines' calls too."""
-    routers = [identity.router, fleet.router, serving.router, audit.router, incidents.router, runs.router]
+    routers = [identity.router, keys.router, fleet.router, serving.router, audit.router, incidents.router, runs.router]
     if given.gateway_token is not None:
         routers.append(machines.router)
     return _make_app(given, "Redoubt admin API", routers)

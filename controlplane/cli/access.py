@@ -1,8 +1,7 @@
-"""redoubt enrol, whoami, key and audit: who may come in, and what happened."""
+"""redoubt enrol, whoami and audit: who may come in, and what happened."""
 
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -11,7 +10,6 @@ from controlplane.cli.session import Profile, Session, connect, save, to_link
 from controlplane.client.admin import AdminClient
 from controlplane.contracts import admin
 
-keys = typer.Typer(no_args_is_help=True, help="API keys: for administrators, and for applications.")
 events = typer.Typer(no_args_is_help=True, help="What happened, and who did it.")
 
 
@@ -39,43 +37,6 @@ def whoami(context: typer.Context, *, as_json: Json = False) -> None:
     with connect(context) as client:
         me = client.whoami()
     show_json(me.model_dump()) if as_json else say(f"{me.id}, {me.role}, at site {me.site}")
-
-
-@keys.command("create")
-def create_key(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(help="What the key is for.")],
-    kind: Annotated[Literal["inference", "admin"], typer.Option(help="Which door it opens.")] = "inference",
-    endpoint: Annotated[list[str] | None, typer.Option(help="Limit it to this endpoint; may be repeated.")] = None,
-    expires_at: Annotated[datetime | None, typer.Option(help="When it ends, UTC.")] = None,
-    *,
-    as_json: Json = False,
-) -> None:
-    """Make a key; its secret is shown this once."""
-    until = expires_at.replace(tzinfo=UTC) if expires_at else None
-    ask = admin.CreateKey(kind=kind, name=name, endpoints=tuple(endpoint or ()), expires_at=until)
-    with connect(context) as client:
-        made = client.create_key(ask)
-    if as_json:
-        show_json(made.model_dump(mode="json"))
-    else:
-        say(f"{made.secret}\n(shown this once; revoke it with: redoubt key revoke {made.key.id})")
-
-
-@keys.command("list")
-def list_keys(context: typer.Context, *, as_json: Json = False) -> None:
-    """List keys; secrets are never shown again."""
-    columns = [("KEY", "id"), ("KIND", "kind"), ("NAME", "name"), ("ENDPOINTS", "endpoints"), ("REVOKED", "revoked_at")]
-    with connect(context) as client:
-        show(client.list_keys(), columns, as_json=as_json, empty="no keys; make one: redoubt key create NAME")
-
-
-@keys.command("revoke")
-def revoke_key(context: typer.Context, key_id: Annotated[str, typer.Argument()], *, as_json: Json = False) -> None:
-    """End a key; the gateway follows within a second."""
-    with connect(context) as client:
-        key = client.revoke_key(key_id)
-    show_json(key.model_dump(mode="json")) if as_json else say(f"{key.id} ({key.name}) is revoked")
 
 
 @events.command("list")

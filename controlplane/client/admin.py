@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from controlplane.contracts import admin
+from controlplane.contracts import admin, keys
 from controlplane.kit import errors
 from controlplane.kit.ids import new_id
 
@@ -63,14 +63,23 @@ class AdminClient:
     def whoami(self) -> admin.Whoami:
         return self._get("/whoami", admin.Whoami)
 
-    def create_key(self, ask: admin.CreateKey) -> admin.NewKey:
-        return self._post("/api-keys", ask, admin.NewKey)
+    def create_key(self, ask: keys.CreateKey) -> keys.NewSecret:
+        return self._post("/keys", ask, keys.NewSecret)
 
-    def list_keys(self) -> Iterator[admin.Key]:
-        return self._list("/api-keys", admin.Key)
+    def list_keys(self) -> Iterator[keys.Key]:
+        return self._list("/keys", keys.Key)
 
-    def revoke_key(self, key_id: str) -> admin.Key:
-        return _read(admin.Key, self._send("DELETE", f"/api-keys/{_word(key_id)}"))
+    def get_key(self, key_id: str) -> keys.Key:
+        return self._get(f"/keys/{_word(key_id)}", keys.Key)
+
+    def rotate_key(self, key_id: str, ask: keys.RotateKey) -> keys.NewSecret:
+        return self._post(f"/keys/{_word(key_id)}/secrets", ask, keys.NewSecret)
+
+    def revoke_key(self, key_id: str) -> keys.Key:
+        return _read(keys.Key, self._send("DELETE", f"/keys/{_word(key_id)}"))
+
+    def revoke_secret(self, key_id: str, secret_id: str) -> keys.Key:
+        return _read(keys.Key, self._send("DELETE", f"/keys/{_word(key_id)}/secrets/{_word(secret_id)}"))
 
     def declare_nodes(self, ask: admin.DeclareNodes) -> admin.Declared:
         return _read(admin.Declared, self._send("PUT", "/nodes", ask))

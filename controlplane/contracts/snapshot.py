@@ -31,22 +31,41 @@ class SnapshotEndpoint(Strict):
     replicas: tuple[SnapshotReplica, ...]
 
 
+class SnapshotSecret(Strict):
+    """One live secret of a key, by its SHA-256."""
+
+    secret_id: str
+    sha256: str
+    expires_at: AwareDatetime
+
+
 class SnapshotKey(Strict):
-    """An inference key by the SHA-256 of its secret; `endpoints` empty means every endpoint."""
+    """An inference key. No endpoints or zones means all of them, no sources any address.
+
+    `classification` is the highest that a request may carry, 0 to 3; `sources` are networks.
+    """
 
     key_id: str
-    sha256: str
-    expires_at: AwareDatetime | None
+    project: str
+    secrets: tuple[SnapshotSecret, ...]
     endpoints: tuple[str, ...]
+    zones: tuple[str, ...]
+    purposes: tuple[str, ...]
+    classification: int
+    sources: tuple[str, ...]
 
 
 class Snapshot(Strict):
-    """`leaving` are replicas of deleted endpoints: they finish what they have and take nothing new."""
+    """What is in force. `policy_sha256` names the policy set.
+
+    `leaving` are replicas of deleted endpoints: they finish what they have and take nothing new.
+    """
 
     site: str
     version: int
     issued_at: AwareDatetime
     expires_at: AwareDatetime
+    policy_sha256: str = ""
     keys: tuple[SnapshotKey, ...]
     endpoints: tuple[SnapshotEndpoint, ...]
     leaving: tuple[SnapshotReplica, ...] = ()

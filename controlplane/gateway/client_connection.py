@@ -7,7 +7,7 @@ from typing import cast
 from controlplane.gateway import answer, routes
 from controlplane.gateway.ask import read_ask
 from controlplane.gateway.chunked import BadChunk, ChunkedReader
-from controlplane.gateway.directory import Directory, Grant
+from controlplane.gateway.directory import Directory, Grant, Terms
 from controlplane.gateway.errors import BadRequest, BodyTooLarge, HeadTooLarge, Refusal, TooSlow
 from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.head import END, Head, HeadReader
@@ -39,7 +39,9 @@ class ClientConnection(asyncio.Protocol):
         "_paused",
         "_phase",
         "_request_id",
+        "_source",
         "_stalled",
+        "_terms",
         "_transport",
         "chunked_answers",
         "deadline",
@@ -49,6 +51,7 @@ class ClientConnection(asyncio.Protocol):
     _transport: asyncio.Transport
     _directory: Directory  # as of the head: a body may take its time, a verdict does not change meanwhile
     _grant: Grant
+    _terms: Terms
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -62,12 +65,14 @@ class ClientConnection(asyncio.Protocol):
         self._stalled = False  # the client does not read
         self._exchange: Exchange | None = None
         self._request_id = b""
+        self._source = ""
         self.keep_alive = True
         self.chunked_answers = True
         self.deadline = hub.tick + hub.limits.head_s
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # a stream protocol gets no other kind
+        self._source = str((transport.get_extra_info("peername") or ("",))[0])
         self._hub.connections.add(self)
         if self._hub.draining:
             self.leave()
@@ -226,7 +231,9 @@ class ClientConnection(asyncio.Protocol):
 
     def _answer_small(self, head: Head) -> None:
         self.write(
-            routes.answer_small(self._hub, head, self._request_id, keep_alive=self.keep_alive and not head.has_body)
+            routes.answer_small(
+                self._hub, head, self._source, self._request_id, keep_alive=self.keep_alive and not head.has_body
+            )
         )
         if head.has_body:
             self._linger()
@@ -237,7 +244,8 @@ class ClientConnection(asyncio.Protocol):
         hub = self._hub
         now = hub.clock.now()
         self._directory = hub.directory(now)
-        self._grant = self._directory.admit(head.authorization, now)
+        self._grant = self._directory.admit(head.authorization, self._source, now)
+        self._terms = self._grant.terms(head)
         if head.length > hub.limits.body_bytes:
             raise self._body_too_large()
         if not head.has_body:

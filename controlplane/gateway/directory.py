@@ -3,29 +3,95 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import count
 from urllib.parse import quote
 
 import msgspec
 
+from controlplane.contracts.keys import LEVELS
 from controlplane.contracts.snapshot import Snapshot, SnapshotEndpoint, SnapshotKey
-from controlplane.gateway.errors import ModelNotFound, WrongKey
+from controlplane.gateway.errors import KeyNotForThis, ModelNotFound, WrongKey
+from controlplane.gateway.head import Head
 from controlplane.gateway.replica import Replica
 
 _HEADER_SAFE = "!#$&'()*+,/:;=?@[]-._~ "
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What one request says it is for; `classification` is a level, 0 to 3."""
+
+    purpose: str
+    classification: int
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
-    """What one inference key may use; `endpoints` None means every endpoint."""
+    """What one secret of an inference key may use; `endpoints` or `zones` None means all, no `sources` any address."""
 
     key_id: str
-    expires_at: datetime | None
+    secret_id: str
+    project: str
+    expires_at: datetime
     endpoints: frozenset[str] | None
+    zones: frozenset[str] | None
+    purposes: tuple[str, ...]
+    classification: int
+    sources: tuple[IPv4Network | IPv6Network, ...]
+    _terms: dict[tuple[bytes, bytes], Terms] = field(default_factory=dict, compare=False)
 
-    def covers(self, endpoint: str) -> bool:
-        return self.endpoints is None or endpoint in self.endpoints
+    def covers(self, endpoint: "Endpoint") -> bool:
+        named = self.endpoints is None or endpoint.name in self.endpoints
+        return named and (self.zones is None or endpoint.zone in self.zones)
+
+    def lets_in(self, source: str) -> bool:
+        """Say whether the key may come from this address. An address that cannot be read may not."""
+        address = _address(source)
+        return address is not None and any(address in network for network in self.sources)
+
+    def terms(self, head: Head) -> Terms:
+        """Return what the request is for, by its headers or by what the key says alone. Raises KeyNotForThis."""
+        asked = (head.purpose, head.classification)
+        terms = self._terms.get(asked)
+        if terms is None:
+            terms = self._terms[asked] = Terms(self._purpose(head.purpose), self._level(head.classification))
+        return terms
+
+    def _purpose(self, asked: bytes) -> str:
+        if not asked and len(self.purposes) == 1:
+            return self.purposes[0]
+        allowed = ", ".join(self.purposes)
+        if not asked:
+            detail = "the key serves several purposes and the request names none"
+            raise KeyNotForThis(detail, remedy=f"send X-Redoubt-Purpose: one of {allowed}", code="purpose_missing")
+        purpose = next((purpose for purpose in self.purposes if purpose.encode() == asked), None)
+        if purpose is None:
+            detail = "the key may not be used for this purpose"
+            raise KeyNotForThis(detail, remedy=f"send X-Redoubt-Purpose: one of {allowed}", code="purpose_not_allowed")
+        return purpose
+
+    def _level(self, asked: bytes) -> int:
+        """A request that says nothing counts as the most that its key may carry."""
+        if not asked:
+            return self.classification
+        level = next((level for level, word in enumerate(LEVELS) if word.encode() == asked), None)
+        if level is None or level > self.classification:
+            detail = f"the key may carry data up to {LEVELS[self.classification]}"
+            remedy = f"send X-Redoubt-Classification: one of {', '.join(LEVELS[: self.classification + 1])}"
+            raise KeyNotForThis(detail, remedy=remedy, code="classification_not_allowed")
+        return level
+
+
+@lru_cache(maxsize=1024)
+def _address(source: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(source.partition("%")[0])
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +99,9 @@ class Endpoint:
     """`headers` tell a client what served it; `turns` spreads requests over equally busy replicas."""
 
     name: str
+    endpoint_id: str
+    revision_id: str
+    zone: str
     created_at: datetime
     headers: bytes
     replicas: tuple[Replica, ...]
@@ -43,15 +112,19 @@ class Endpoint:
 class Directory:
     version: int
     expires_at: datetime
+    policy_sha256: str
     grants: dict[bytes, Grant]
     endpoints: dict[str, Endpoint]
     _admitted: dict[bytes, Grant] = field(default_factory=dict)  # known keys in one spelling: it has an end
 
-    def admit(self, authorization: bytes, now: datetime) -> Grant:
-        """Return what the bearer may use. Raises WrongKey."""
+    def admit(self, authorization: bytes, source: str, now: datetime) -> Grant:
+        """Return what the bearer may use from that address. Raises WrongKey or KeyNotForThis."""
         grant = self._admitted.get(authorization) or self._look_up(authorization)
-        if grant.expires_at is not None and now >= grant.expires_at:
+        if now >= grant.expires_at:
             raise WrongKey("the API key has expired", remedy="ask an operator for a new key", code="expired_api_key")
+        if grant.sources and not grant.lets_in(source):
+            detail = "the key may not be used from this address"
+            raise KeyNotForThis(detail, remedy="call from one of the key's networks", code="address_not_allowed")
         return grant
 
     def _look_up(self, authorization: bytes) -> Grant:
@@ -68,16 +141,14 @@ class Directory:
     def find(self, grant: Grant, name: str) -> Endpoint:
         """Return the endpoint. Raises ModelNotFound, in the same words for one that the key may not use."""
         endpoint = self.endpoints.get(name)
-        if endpoint is None or not grant.covers(name):
+        if endpoint is None or not grant.covers(endpoint):
             detail = f"the model {name[:100]!r} does not exist or this key may not use it"
             raise ModelNotFound(detail, remedy="list the models of this key with GET /v1/models", param="model")
         return endpoint
 
     def listing(self, grant: Grant) -> bytes:
         """Return the body of GET /v1/models."""
-        visible = [
-            _Model(e.name, int(e.created_at.timestamp())) for e in self.endpoints.values() if grant.covers(e.name)
-        ]
+        visible = [_Model(e.name, int(e.created_at.timestamp())) for e in self.endpoints.values() if grant.covers(e)]
         return msgspec.json.encode(_Models(visible))
 
 
@@ -98,13 +169,28 @@ def read_directory(snapshot: Snapshot, replicas: dict[str, Replica]) -> Director
     return Directory(
         version=snapshot.version,
         expires_at=snapshot.expires_at,
-        grants={bytes.fromhex(key.sha256): _grant(key) for key in snapshot.keys},
+        policy_sha256=snapshot.policy_sha256,
+        grants={digest: grant for key in snapshot.keys for digest, grant in _grants(key)},
         endpoints={endpoint.name: _endpoint(endpoint, replicas) for endpoint in snapshot.endpoints},
     )
 
 
-def _grant(key: SnapshotKey) -> Grant:
-    return Grant(key.key_id, key.expires_at, frozenset(key.endpoints) or None)
+def _grants(key: SnapshotKey) -> Iterator[tuple[bytes, Grant]]:
+    for secret in key.secrets:
+        yield (
+            bytes.fromhex(secret.sha256),
+            Grant(
+                key.key_id,
+                secret.secret_id,
+                key.project,
+                secret.expires_at,
+                frozenset(key.endpoints) or None,
+                frozenset(key.zones) or None,
+                key.purposes,
+                key.classification,
+                tuple(ip_network(source) for source in key.sources),
+            ),
+        )
 
 
 def _endpoint(endpoint: SnapshotEndpoint, replicas: dict[str, Replica]) -> Endpoint:
@@ -114,4 +200,12 @@ def _endpoint(endpoint: SnapshotEndpoint, replicas: dict[str, Replica]) -> Endpo
         f"x-redoubt-zone: {quote(endpoint.zone, _HEADER_SAFE)}\r\n"
     )
     open_ones = tuple(replicas[r.replica_id] for r in endpoint.replicas if not r.draining)
-    return Endpoint(endpoint.name, endpoint.created_at, headers.encode(), open_ones)
+    return Endpoint(
+        endpoint.name,
+        endpoint.endpoint_id,
+        endpoint.revision_id,
+        endpoint.zone,
+        endpoint.created_at,
+        headers.encode(),
+        open_ones,
+    )

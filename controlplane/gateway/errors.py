@@ -3,6 +3,7 @@
 Refusal
 ├── BadRequest 400 ─ MethodNotAllowed 405, BodyTooLarge 413, ExpectationFailed 417, HeadTooLarge 431
 ├── WrongKey 401
+├── KeyNotForThis 403
 ├── UnknownRoute 404, ModelNotFound 404
 ├── ReplicaLost 502
 ├── NoReplica 503, NoSnapshot 503
@@ -61,6 +62,12 @@ class Unprocessable(BadRequest):
 class WrongKey(Refusal):
     status = 401
     kind = "invalid_api_key"
+
+
+class KeyNotForThis(Refusal):
+    status = 403
+    kind = "key_not_for_this"
+    type = "permission_error"
 
 
 class UnknownRoute(Refusal):

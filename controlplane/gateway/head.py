@@ -1,4 +1,4 @@
-"""The head of a client's request: proved well-formed in C, then read for the six fields we act on."""
+"""The head of a client's request: proved well-formed in C, then read for the few fields we act on."""
 
 import re
 
@@ -9,14 +9,15 @@ from controlplane.gateway.errors import BadRequest, ExpectationFailed
 
 END = b"\r\n\r\n"
 _ACTED_ON = re.compile(
-    rb"\n(?=[acehtACEHT])(authorization|connection|content-length|expect|host|transfer-encoding):[ \t]*([^\r]*)",
+    rb"\n(?=[acehtxACEHTX])(api-key|authorization|connection|content-length|expect|host|transfer-encoding|x-api-key"
+    rb"|x-redoubt-classification|x-redoubt-purpose):[ \t]*([^\r]*)",
     re.IGNORECASE,
 )
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*([0-9]+)(?=[ \t]*\r)", re.IGNORECASE)
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
-    """`length` is 0 without a body; `authorization` is empty when none was sent."""
+    """`length` is 0 without a body; `authorization`, `purpose` and `classification` are empty when none was sent."""
 
     method: bytes
     path: bytes
@@ -26,6 +27,8 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     length: int
     chunked: bool
     expects_continue: bool
+    purpose: bytes = b""
+    classification: bytes = b""
 
     @property
     def has_body(self) -> bool:
@@ -81,6 +84,8 @@ def read_head(raw: bytes) -> Head:
     expects = b"expect" in fields
     if expects and fields[b"expect"].strip().lower() != b"100-continue":
         raise ExpectationFailed("only Expect: 100-continue is understood", remedy="send no other expectation")
+    if b"authorization" in fields and (b"x-api-key" in fields or b"api-key" in fields):
+        raise BadRequest("two credentials came with the request", remedy="send Authorization: Bearer rdk_... alone")
     connection = fields.get(b"connection", b"keep-alive")
     return Head(
         method,
@@ -91,6 +96,8 @@ def read_head(raw: bytes) -> Head:
         int(fields.get(b"content-length", 0)),
         chunked,
         expects,
+        fields.get(b"x-redoubt-purpose", b"").rstrip(),
+        fields.get(b"x-redoubt-classification", b"").rstrip(),
     )
 
 

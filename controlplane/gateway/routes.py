@@ -13,7 +13,7 @@ READY = b"/readyz"
 _METHODS = {CHAT: b"POST, OPTIONS", **dict.fromkeys((MODELS, ALIVE, READY), b"GET, HEAD, OPTIONS")}
 
 
-def answer_small(hub: Hub, head: Head, request_id: bytes, *, keep_alive: bool) -> bytes:
+def answer_small(hub: Hub, head: Head, source: str, request_id: bytes, *, keep_alive: bool) -> bytes:
     """Return the whole answer to anything but a chat completion."""
     head_only = head.method == b"HEAD"
     try:
@@ -24,17 +24,17 @@ def answer_small(hub: Hub, head: Head, request_id: bytes, *, keep_alive: bool) -
             return answer.no_content(request_id, b"allow: %b\r\n" % methods, keep_alive=keep_alive)
         if head.method.decode() not in methods.decode().split(", "):
             raise MethodNotAllowed(f"{head.method.decode()} is not allowed here", remedy=f"use {methods.decode()}")
-        body = _body(hub, head)
+        body = _body(hub, head, source)
     except Refusal as refusal:
         return answer.refused(refusal, request_id, keep_alive=keep_alive, head_only=head_only)
     return answer.small(200, request_id, body, keep_alive=keep_alive, head_only=head_only)
 
 
-def _body(hub: Hub, head: Head) -> bytes:
+def _body(hub: Hub, head: Head, source: str) -> bytes:
     if head.path == ALIVE:
         return b'{"status":"alive"}'
     now = hub.clock.now()
     directory = hub.directory(now)
     if head.path == READY:
         return b'{"status":"ready","snapshot_version":%d}' % directory.version
-    return directory.listing(directory.admit(head.authorization, now))
+    return directory.listing(directory.admit(head.authorization, source, now))

@@ -21,7 +21,7 @@ from controlplane.cli.screen import say, show_json
 from controlplane.cli.serving import ask_gateway, wait_ready
 from controlplane.cli.session import Profile, save
 from controlplane.client.admin import AdminClient, Link
-from controlplane.contracts import admin
+from controlplane.contracts import admin, keys
 from controlplane.engines.port import EngineState
 from controlplane.engines.process import ProcessEngine
 from controlplane.kit.crypto import load_signing_key, new_signing_key_pem, public_pem
@@ -208,7 +208,7 @@ def _first_answer(made: Box, token: str, manifest: admin.ModelManifest) -> dict[
             config = admin.EndpointConfig(model=manifest.name, gpus=0, parallel=2)
             client.create_endpoint(admin.CreateEndpoint(name=ENDPOINT, config=config))
         wait_ready(client, ENDPOINT, READY_WITHIN_S)
-        key = client.create_key(admin.CreateKey(kind="inference", name="box")).secret
+        key = client.create_key(keys.CreateKey(name="box")).secret
     answer = _ask_until_known(made, key)
     return {
         "api": made.api_url,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from controlplane.cli import access, bundle, fleet, incidents, practice, serving, site, verify
+from controlplane.cli import access, bundle, fleet, incidents, keys, practice, serving, site, verify
 from controlplane.cli.screen import say, show_error
 from controlplane.cli.session import Profile, Session, load
 from controlplane.kit.errors import BadInput, RedoubtError
@@ -37,7 +37,7 @@ app.add_typer(fleet.leases, name="lease")
 app.add_typer(serving.models, name="model")
 app.add_typer(serving.endpoints, name="endpoint")
 app.add_typer(incidents.incidents, name="incident")
-app.add_typer(access.keys, name="key")
+app.add_typer(keys.keys, name="key")
 app.add_typer(access.events, name="audit")
 app.add_typer(practice.app, name="practice")
 

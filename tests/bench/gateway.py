@@ -25,7 +25,14 @@ from pathlib import Path
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from controlplane.contracts.snapshot import SignedSnapshot, Snapshot, SnapshotEndpoint, SnapshotKey, SnapshotReplica
+from controlplane.contracts.snapshot import (
+    SignedSnapshot,
+    Snapshot,
+    SnapshotEndpoint,
+    SnapshotKey,
+    SnapshotReplica,
+    SnapshotSecret,
+)
 from controlplane.kit.crypto import public_pem, self_signed, sign
 from controlplane.kit.tls import CertificateFiles, client_context
 from tests.bench.load import Target, hurry, pace
@@ -238,8 +245,22 @@ def snapshot(replica: SnapshotReplica) -> Snapshot:
         version=1,
         issued_at=now,
         expires_at=now + timedelta(hours=1),
-        keys=tuple(SnapshotKey(key_id=f"key_{d[:8]}", sha256=d, expires_at=None, endpoints=("chat",)) for d in digests),
+        keys=tuple(bench_key(digest, now) for digest in digests),
         endpoints=(endpoint,),
+    )
+
+
+def bench_key(digest: str, now: datetime) -> SnapshotKey:
+    secret = SnapshotSecret(secret_id=f"secret_{digest[:8]}", sha256=digest, expires_at=now + timedelta(days=1))
+    return SnapshotKey(
+        key_id=f"key_{digest[:8]}",
+        project="bench",
+        secrets=(secret,),
+        endpoints=("chat",),
+        zones=("practice",),
+        purposes=("general",),
+        classification=1,
+        sources=("127.0.0.0/8",),
     )
 
 

@@ -16,6 +16,7 @@ EXCEPTIONS = {
     "allocation.bind_gpus": "part of serving.register_run, which has asked and records the GPUs",
     "fleet.record_report": "telemetry every five seconds; only what changes a decision is an event",
     "health.record_proof": "telemetry; what it means is an incident, and that is an event",
+    "keys.record_uses": "the coarse time of a use; the use itself is an event of metering",
     "serving.beat": "a process says that it lives",
 }
 # The outermost loop of a process, where a broad `except` may stand (STYLE 11).

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from controlplane.contracts.snapshot import Snapshot, SnapshotEndpoint, SnapshotKey, SnapshotReplica
+from controlplane.contracts.snapshot import Snapshot, SnapshotEndpoint, SnapshotKey, SnapshotReplica, SnapshotSecret
 from controlplane.gateway.client_connection import ClientConnection
 from controlplane.gateway.hub import Hub
 from controlplane.gateway.limits import Limits
@@ -212,9 +212,29 @@ def endpoint(name: str, replicas: tuple[SnapshotReplica, ...]) -> SnapshotEndpoi
     )
 
 
-def key(secret: str, *endpoints: str, expires_at: datetime | None = None) -> SnapshotKey:
-    digest = sha256(secret.encode()).hexdigest()
-    return SnapshotKey(key_id=f"key_{secret}", sha256=digest, expires_at=expires_at, endpoints=endpoints)
+def key(
+    *secrets: str,
+    endpoints: tuple[str, ...] = (),
+    expires_at: datetime | None = None,
+    zones: tuple[str, ...] = (),
+    purposes: tuple[str, ...] = ("general",),
+    classification: int = 1,
+    sources: tuple[str, ...] = (),
+) -> SnapshotKey:
+    ends_at = expires_at or datetime.now(UTC) + timedelta(days=90)
+    return SnapshotKey(
+        key_id=f"key_{secrets[0]}",
+        project="blue",
+        secrets=tuple(
+            SnapshotSecret(secret_id=f"secret_{s}", sha256=sha256(s.encode()).hexdigest(), expires_at=ends_at)
+            for s in secrets
+        ),
+        endpoints=endpoints,
+        zones=zones,
+        purposes=purposes,
+        classification=classification,
+        sources=sources,
+    )
 
 
 def post(body: bytes = ASK, *extra: bytes, secret: str = KEY) -> bytes:

@@ -67,7 +67,7 @@ async def test_one_link_to_the_replica_serves_one_request_after_the_other(stage:
 
 async def test_models_are_listed_as_far_as_the_key_reaches(stage: Stage):
     gateway = await stage.gateway()
-    gateway.adopt(keys=(key(KEY, "chat"), key("rdk_all")))
+    gateway.adopt(keys=(key(KEY, endpoints=("chat",)), key("rdk_all")))
 
     async with gateway.client() as client:
         some = (await client.get("/v1/models")).json()
@@ -96,7 +96,7 @@ async def test_a_missing_wrong_or_expired_key_is_401(stage: Stage, header: str):
 
 async def test_a_forbidden_model_and_a_missing_one_look_the_same(stage: Stage):
     gateway = await stage.gateway(await stage.replica())
-    gateway.adopt(keys=(key(KEY, "chat"),))
+    gateway.adopt(keys=(key(KEY, endpoints=("chat",)),))
 
     forbidden = await gateway.chat(ASK.replace(b'"chat"', b'"hidden"'))
     missing = await gateway.chat(ASK.replace(b'"chat"', b'"nobody"'))

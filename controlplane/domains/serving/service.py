@@ -1,7 +1,7 @@
 """Models, endpoints and their replicas, as operators and runners see them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from hmac import compare_digest
 
@@ -9,13 +9,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from controlplane.contracts.admin import EndpointConfig, ModelManifest
 from controlplane.contracts.runs import RegisterRun, RenewedRun, RenewRun, RunPhase
-from controlplane.contracts.snapshot import Snapshot, SnapshotEndpoint, SnapshotKey, SnapshotReplica
+from controlplane.contracts.snapshot import (
+    Snapshot,
+    SnapshotEndpoint,
+    SnapshotKey,
+    SnapshotReplica,
+    SnapshotSecret,
+)
 from controlplane.domains.allocation import service as allocation
 from controlplane.domains.allocation.types import Ask
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import SYSTEM, Actor, Role
 from controlplane.domains.fleet import service as fleet
-from controlplane.domains.identity import service as identity
+from controlplane.domains.keys import service as inference_keys
 from controlplane.domains.policy import service as policy
 from controlplane.domains.serving import rules, store
 from controlplane.domains.serving.tables import Endpoint, Model, PublishedSnapshot, Replica, Revision
@@ -174,7 +180,8 @@ async def publish_snapshot(tx: Tx, actor: Actor, *, site: str, key: Ed25519Priva
     keys, endpoints = await _snapshot_keys(tx), await _snapshot_endpoints(tx)
     leaving = await _leaving_replicas(tx, endpoints)
     shapes = [shape.model_dump(mode="json") for shape in (*keys, *endpoints, *leaving)]
-    content = canonical_json([site, public_pem(key).decode(), int(lifetime.total_seconds()), shapes])
+    in_force = str(tx.session.info.get("policy_digest", ""))  # left there by the question above
+    content = canonical_json([site, public_pem(key).decode(), int(lifetime.total_seconds()), in_force, shapes])
     last = await store.find_newest_snapshot(tx)
     if last is not None and last.content_sha256 == sha256_hex(content) and tx.now < last.expires_at - lifetime / 2:
         return False
@@ -183,6 +190,7 @@ async def publish_snapshot(tx: Tx, actor: Actor, *, site: str, key: Ed25519Priva
         version=last.version + 1 if last else 1,
         issued_at=tx.now,
         expires_at=tx.now + lifetime,
+        policy_sha256=in_force,
         keys=keys,
         endpoints=endpoints,
         leaving=leaving,
@@ -208,9 +216,13 @@ async def beat(tx: Tx, name: str) -> None:
 
 
 async def _snapshot_keys(tx: Tx) -> tuple[SnapshotKey, ...]:
-    keys = await identity.list_live_inference_keys(tx)
     return tuple(
-        SnapshotKey(key_id=k.id, sha256=k.sha256, expires_at=k.expires_at, endpoints=tuple(k.endpoints)) for k in keys
+        SnapshotKey(
+            key_id=key.key_id,
+            secrets=tuple(SnapshotSecret(**asdict(s)) for s in key.secrets),
+            **asdict(key.bounds),
+        )
+        for key in await inference_keys.list_live_keys(tx)
     )
 
 

@@ -59,12 +59,15 @@ VERBS: Verbs = to_table(
     write("api_key.create", PA, OP, TA),
     read("api_key.read", PA, SA, OP, AU, TA),
     write("api_key.revoke", PA, SA, OP, TA),
+    write("api_key.rotate", PA, OP, TA),
     write("enrolment_code.create", SYSTEM),
     write("principal.enrol", NEWCOMER),
     # fleet
     write("node.declare", PA),
     read("node.read", PA, SA, OP, DS, AU),
     write("node.report", NODE, own=True),
+    # metering
+    write("spool.ship", GATEWAY),
     # health
     write("incident.settle", SYSTEM),
     read("incident.read", PA, SA, OP, AU),
