@@ -20,12 +20,16 @@ class RedoubtError(Exception):
     exit_code: ClassVar[int] = 1
     kind: ClassVar[str] = "internal"
 
-    def __init__(self, detail: str, *, remedy: str, code: str = "", reasons: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, detail: str, *, remedy: str, code: str = "", reasons: tuple[str, ...] = (), keeps_changes: bool = False
+    ) -> None:
+        """`keeps_changes` commits what the refusing verb wrote: a failed attempt, a family that is revoked."""
         super().__init__(detail)
         self.detail = detail
         self.remedy = remedy
         self.code = code or self.kind
         self.reasons = reasons
+        self.keeps_changes = keeps_changes
 
 
 class BadInput(RedoubtError):

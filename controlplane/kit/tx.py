@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionm
 from sqlalchemy.orm import DeclarativeBase
 
 from controlplane.kit.clock import Clock
-from controlplane.kit.errors import BadInput, Unavailable
+from controlplane.kit.errors import BadInput, RedoubtError, Unavailable
 
 CONSTRAINT_NAMES = {
     "ix": "ix_%(column_0_label)s",
@@ -58,10 +58,19 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
-        """Commit when the block ends well, roll back when it raises; raises Unavailable without a server."""
+        """Commit when the block ends well, roll back when it raises; raises Unavailable without a server.
+
+        One kind of refusal is committed too: see `RedoubtError.keeps_changes`.
+        """
         try:
-            async with self._sessions.begin() as session:
-                yield Tx(session, self._clock.now())
+            async with self._sessions() as session:
+                try:
+                    yield Tx(session, self._clock.now())
+                except RedoubtError as refusal:
+                    if refusal.keeps_changes:
+                        await session.commit()
+                    raise
+                await session.commit()
         except (OSError, TimeoutError, PoolTimeout, OperationalError) as error:
             raise _unavailable(error) from error
         except DBAPIError as error:

@@ -3,7 +3,7 @@
 import sys
 
 from controlplane.domains.audit.types import SYSTEM
-from controlplane.domains.identity import service as identity
+from controlplane.domains.identity.service import keys
 from controlplane.main.process import config_path, run_process
 from controlplane.main.settings import ApiSettings, read_settings
 from controlplane.main.wiring import open_database
@@ -14,7 +14,7 @@ async def print_code(settings: ApiSettings) -> None:
     database = open_database(settings.database)
     try:
         async with database.transaction() as tx:
-            code = await identity.create_enrolment_code(tx, SYSTEM)
+            code = await keys.create_enrolment_code(tx, SYSTEM)
     finally:
         await database.close()
     sys.stdout.write(f"{code}\n")

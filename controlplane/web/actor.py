@@ -7,18 +7,23 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from controlplane.domains.audit.types import Actor, Role
-from controlplane.domains.identity import service as identity
+from controlplane.domains.identity.service import keys, sessions
 from controlplane.kit.errors import Denied, Unauthenticated
+from controlplane.web.limits import source_of
 from controlplane.web.peer import Peer
 from controlplane.web.transaction import Transaction
 
-bearer = HTTPBearer(auto_error=False, description="an admin key, rda_…")
+bearer = HTTPBearer(auto_error=False, description="an access token, rdt_…")
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 
 
 async def authenticate_person(request: Request, tx: Transaction, credentials: Bearer) -> Actor:
-    """Return the actor of an admin key."""
-    actor = await identity.authenticate(tx, bearer_of(credentials))
+    """Return the actor of a live session, with every role that it holds now."""
+    secret = bearer_of(credentials)
+    if secret.startswith("rda_"):
+        actor = await keys.authenticate(tx, secret)
+    else:
+        actor = await sessions.authenticate(tx, secret, source=source_of(request.scope))
     request.state.actor = actor
     return actor
 

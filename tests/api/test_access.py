@@ -1,11 +1,14 @@
 import asyncio
+import contextlib
 
 import httpx
 import pytest
 
-from controlplane.domains.audit.types import SYSTEM
-from controlplane.domains.identity import service as identity
+from controlplane.domains.audit import service as audit
+from controlplane.domains.audit.types import NEWCOMER, SYSTEM
+from controlplane.domains.identity.service import keys
 from controlplane.kit.errors import Conflict
+from controlplane.kit.paging import Page
 from tests.support.control_plane import ControlPlane
 
 ROUTES = [
@@ -39,8 +42,8 @@ OPEN = {"/livez", "/readyz", "/api/v1/enrolments", "/api/v1/runs", "/api/v1/runs
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-@pytest.mark.parametrize("key", [None, "rda_wrong", "rdk_wrong"])
-async def test_without_a_live_admin_key_no_route_answers(
+@pytest.mark.parametrize("key", [None, "rdt_wrong", "rdk_wrong"])
+async def test_without_a_live_access_token_no_route_answers(
     plane: ControlPlane, method: str, path: str, key: str | None
 ) -> None:
     async with plane.client(key) as client:
@@ -60,7 +63,7 @@ def test_the_table_of_routes_above_is_complete(plane: ControlPlane) -> None:
 
 async def test_an_enrolment_code_makes_one_administrator_and_never_a_second(plane: ControlPlane) -> None:
     async with plane.database.transaction() as tx:
-        code = await identity.create_enrolment_code(tx, SYSTEM)
+        code = await keys.create_enrolment_code(tx, SYSTEM)
     async with plane.client() as client:
         asks = [client.post("/enrolments", json={"code": code, "name": f"racer-{i}"}) for i in range(6)]
         answers = await asyncio.gather(*asks)
@@ -68,35 +71,27 @@ async def test_an_enrolment_code_makes_one_administrator_and_never_a_second(plan
 
 
 async def test_no_second_code_is_made_once_there_is_an_administrator(plane: ControlPlane, admin: str) -> None:
-    assert admin.startswith("rda_")
+    assert admin.startswith("rdt_")
     with pytest.raises(Conflict):
         async with plane.database.transaction() as tx:
-            await identity.create_enrolment_code(tx, SYSTEM)
+            await keys.create_enrolment_code(tx, SYSTEM)
 
 
 async def test_a_code_that_was_replaced_no_longer_counts(plane: ControlPlane) -> None:
     async with plane.database.transaction() as tx:
-        old = await identity.create_enrolment_code(tx, SYSTEM)
+        old = await keys.create_enrolment_code(tx, SYSTEM)
     async with plane.database.transaction() as tx:
-        await identity.create_enrolment_code(tx, SYSTEM)
+        await keys.create_enrolment_code(tx, SYSTEM)
     async with plane.client() as client:
         assert (await client.post("/enrolments", json={"code": old, "name": "eve"})).status_code == 401
 
 
 async def test_a_code_ends_after_an_hour(plane: ControlPlane) -> None:
     async with plane.database.transaction() as tx:
-        code = await identity.create_enrolment_code(tx, SYSTEM)
+        code = await keys.create_enrolment_code(tx, SYSTEM)
     plane.clock.move(3601)
     async with plane.client() as client:
         assert (await client.post("/enrolments", json={"code": code, "name": "late"})).status_code == 401
-
-
-async def test_a_revoked_key_no_longer_opens_the_door(plane: ControlPlane, admin: str) -> None:
-    async with plane.client(admin) as client:
-        second = (await client.post("/api-keys", json={"kind": "admin", "name": "second"})).json()
-        await client.delete(f"/api-keys/{second['key']['id']}")
-    async with plane.client(second["secret"]) as client:
-        assert (await client.get("/whoami")).status_code == 401
 
 
 async def test_an_inference_key_does_not_open_the_admin_api(plane: ControlPlane, admin: str) -> None:
@@ -106,17 +101,8 @@ async def test_an_inference_key_does_not_open_the_admin_api(plane: ControlPlane,
         assert (await client.get("/whoami")).status_code == 401
 
 
-async def test_no_secret_is_in_the_database(plane: ControlPlane, admin: str) -> None:
-    from sqlalchemy import text  # noqa: PLC0415 - only here
-
-    async with plane.database.transaction() as tx:
-        kept = (await tx.session.execute(text("select api_keys::text from api_keys"))).scalars().all()
-    assert kept
-    assert not any(admin[4:] in row for row in kept)
-
-
 async def test_a_denial_is_on_record_though_its_request_was_rolled_back(plane: ControlPlane, admin: str) -> None:
-    async with plane.client("rda_wrong") as client:
+    async with plane.client("rdt_wrong") as client:
         await client.get("/endpoints")
     async with plane.client(admin) as client:
         events = (await client.get("/audit-events")).json()["items"]
@@ -131,3 +117,14 @@ async def test_only_a_certificate_of_this_site_reports_for_a_node(plane: Control
 async def test_a_node_may_not_read_the_gateways_snapshot(plane: ControlPlane) -> None:
     async with plane.machine("node", "gpu1") as client:
         assert (await client.get("/gateway/snapshot")).status_code == 403
+
+
+async def test_a_refusal_that_keeps_its_changes_is_committed_and_any_other_is_not(plane: ControlPlane) -> None:
+    for keeps in (True, False):
+        with contextlib.suppress(Conflict):
+            async with plane.database.transaction() as tx:
+                await audit.record(tx, NEWCOMER, f"kept.{keeps}".lower(), "x")
+                raise Conflict("no", remedy="none", keeps_changes=keeps)
+    async with plane.database.transaction() as tx:
+        events = await audit.list_events(tx, Page(50, None))
+    assert [event.event for event in events] == ["kept.true"]

@@ -7,17 +7,21 @@ from datetime import datetime, timedelta
 
 import httpx
 from fastapi import FastAPI
+from sqlalchemy import select
 
 from controlplane.api.app import Surroundings, make_admin_app, make_machine_app
 from controlplane.contracts.admin import ModelManifest
 from controlplane.contracts.agent import GpuReading, HostReading, LostGpu, NodeReport
-from controlplane.domains.audit.types import SYSTEM
-from controlplane.domains.identity import service as identity
+from controlplane.domains.audit.types import NEWCOMER, Role
+from controlplane.domains.identity.service import sessions
+from controlplane.domains.identity.tables import Principal, RoleGrant
+from controlplane.domains.identity.types import IssuedTokens
 from controlplane.domains.serving.loops import RunPlace, ServingLoops
 from controlplane.engines.port import Abilities, EngineState, ObservedRun, RunOrder
 from controlplane.kit.clock import SystemClock
 from controlplane.kit.errors import Unavailable
-from controlplane.kit.tx import Database
+from controlplane.kit.ids import new_id
+from controlplane.kit.tx import Database, Tx
 from controlplane.web.peer import Peer
 
 SITE = "testsite"
@@ -107,12 +111,29 @@ class ControlPlane:
             yield client
 
     async def administrator(self) -> str:
-        """Enrol the first administrator and return the key."""
+        """Return the first administrator's access token."""
+        return await self.person(Role.PLATFORM_ADMIN, Role.OPERATOR, name="ada")
+
+    async def person(self, *roles: Role, name: str = "", project: str = "", strong: bool = True) -> str:
+        """Make somebody who holds these roles and return an access token; `strong` is a second factor shown now."""
+        return (await self.signed_in(*roles, name=name, project=project, strong=strong)).access
+
+    async def signed_in(
+        self, *roles: Role, name: str = "", project: str = "", strong: bool = True, kind: str = "user"
+    ) -> IssuedTokens:
+        """Make somebody who holds these roles and return a whole session. A name that is known signs in again."""
+        wanted = name or f"{'-'.join(roles)}-{new_id('p')[-6:]}"
         async with self.database.transaction() as tx:
-            code = await identity.create_enrolment_code(tx, SYSTEM)
-        async with self.client() as client:
-            answer = await client.post("/enrolments", json={"code": code, "name": "ada"})
-        return str(answer.json()["secret"])
+            principal_id = await _somebody(tx, wanted, project, roles, kind)
+            return await sessions.start_session(
+                tx,
+                NEWCOMER,
+                principal_id=principal_id,
+                methods=("password", "totp") if strong else ("password",),
+                client="cli",
+                source="test",
+                strong=strong,
+            )
 
     async def report(self, node: str, *, gpus: int = 2, name: str = "NVIDIA H100 80GB HBM3", lost: int = 0) -> None:
         """Send an agent's report for a node."""
@@ -134,6 +155,29 @@ def make_control_plane(database_url: str) -> ControlPlane:
     return ControlPlane(
         database, clock, engine, ServingLoops(database, engine, place), make_admin_app(given), make_machine_app(given)
     )
+
+
+async def _somebody(tx: Tx, name: str, project: str, roles: tuple[Role, ...], kind: str) -> str:
+    known = await tx.session.scalar(select(Principal.id).where(Principal.kind == kind, Principal.name == name))
+    if known is not None:
+        return known
+    row = Principal(
+        id=new_id("user"),
+        kind=kind,
+        name=name,
+        project=project,
+        created_at=tx.now,
+        enrolled_at=tx.now,
+        disabled_at=None,
+    )
+    tx.session.add(row)
+    await tx.session.flush()
+    for role in roles:
+        tx.session.add(
+            RoleGrant(id=new_id("grant"), principal_id=row.id, role=role, granted_by="test", granted_at=tx.now)
+        )
+        await tx.session.flush()
+    return row.id
 
 
 def make_report(clock: TestClock, node: str, gpus: int, name: str, lost: int) -> NodeReport:

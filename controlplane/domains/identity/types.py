@@ -1,4 +1,19 @@
+"""Words of identity: kinds of principals, keys and tokens, what a session is given, and what a refusal is called."""
+
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+
+from controlplane.domains.audit.types import Role
+
+
+class PrincipalKind(StrEnum):
+    USER = "user"
+    SERVICE = "service"
+    KEY = "key"
+    NODE = "node"
+    AGENT = "agent"
+    BREAK_GLASS = "breakglass"
 
 
 class KeyKind(StrEnum):
@@ -8,4 +23,38 @@ class KeyKind(StrEnum):
     INFERENCE = "inference"
 
 
+class TokenKind(StrEnum):
+    """What a secret may be used for; each kind is refused where another is wanted."""
+
+    ACCESS = "access"
+    REFRESH = "refresh"
+    COOKIE = "cookie"
+
+
+class Carrier(StrEnum):
+    """How a client carries its session: a pair of tokens, one browser cookie, or one access token (a service)."""
+
+    PAIR = "pair"
+    COOKIE = "cookie"
+    ACCESS = "access"
+
+
 PREFIX = {KeyKind.ADMIN: "rda", KeyKind.INFERENCE: "rdk"}
+TOKEN_PREFIX = {TokenKind.ACCESS: "rdt", TokenKind.REFRESH: "rdr", TokenKind.COOKIE: "rds"}
+
+# Roles that people and services are granted; the others belong to machines and to the process itself.
+GRANTABLE = (
+    Role.PLATFORM_ADMIN, Role.SECURITY_ADMIN, Role.OPERATOR, Role.DATA_STEWARD, Role.AUDITOR, Role.TENANT_ADMIN,
+    Role.TENANT_USER,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class IssuedTokens:
+    """Secrets of a session, shown this once; "" where the carrier has none. `expires_at` is the first to end."""
+
+    session_id: str
+    access: str
+    refresh: str
+    cookie: str
+    expires_at: datetime

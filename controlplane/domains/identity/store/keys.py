@@ -3,13 +3,13 @@ from typing import cast
 
 from sqlalchemy import CursorResult, func, select, update
 
-from controlplane.domains.identity.tables import ApiKey, EnrolmentCode, Principal
+from controlplane.domains.identity.tables import ApiKey, EnrolmentCode, Principal, RoleGrant
 from controlplane.domains.identity.types import KeyKind
 from controlplane.kit.paging import Page
 from controlplane.kit.tx import Tx
 
 
-def add(tx: Tx, row: Principal | ApiKey | EnrolmentCode) -> None:
+def add(tx: Tx, row: Principal | RoleGrant | ApiKey | EnrolmentCode) -> None:
     tx.session.add(row)
 
 

@@ -1,4 +1,4 @@
-"""Who is there: the first administrator, and keys."""
+"""Keys of applications, and until people sign in with factors the first administrator's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,9 +6,10 @@ from datetime import datetime
 
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import Actor, Role
-from controlplane.domains.identity import rules, store
-from controlplane.domains.identity.tables import ApiKey, EnrolmentCode, Principal
-from controlplane.domains.identity.types import PREFIX, KeyKind
+from controlplane.domains.identity import rules
+from controlplane.domains.identity.store import keys as store
+from controlplane.domains.identity.tables import ApiKey, EnrolmentCode, Principal, RoleGrant
+from controlplane.domains.identity.types import PREFIX, KeyKind, PrincipalKind
 from controlplane.domains.policy import service as policy
 from controlplane.kit.canonical import sha256_hex
 from controlplane.kit.crypto import new_token
@@ -49,9 +50,16 @@ async def enrol(tx: Tx, actor: Actor, *, code: str, name: str) -> NewKey:
             "the enrolment code is wrong, used or expired",
             remedy="make a new one on the control-plane node; it counts for one hour and once",
         )
-    principal = Principal(id=new_id("user"), name=name, role=Role.PLATFORM_ADMIN, created_at=tx.now)
+    principal = Principal(id=new_id("user"), kind=PrincipalKind.USER, name=name, created_at=tx.now, enrolled_at=tx.now)
     store.add(tx, principal)
     await tx.session.flush()
+    for role in (Role.PLATFORM_ADMIN, Role.OPERATOR):
+        store.add(
+            tx,
+            RoleGrant(
+                id=new_id("grant"), principal_id=principal.id, role=role, granted_by="console", granted_at=tx.now
+            ),
+        )
     await audit.record(tx, Actor(principal.id, Role.PLATFORM_ADMIN), "principal.enrolled", principal.id, name=name)
     return _add_key(tx, principal.id, KeyKind.ADMIN, name=f"{name}, first key", endpoints=(), expires_at=None)
 
@@ -67,9 +75,7 @@ async def authenticate(tx: Tx, secret: str) -> Actor:
         raise Unauthenticated(
             "the key is unknown, revoked or expired", remedy="send `Authorization: Bearer rda_…` with a live admin key"
         )
-    role = Role(found[1].role)
-    offices = {Role.PLATFORM_ADMIN, Role.OPERATOR} if role is Role.PLATFORM_ADMIN else {role}
-    return Actor(found[1].id, role, frozenset(offices))
+    return Actor(found[1].id, Role.PLATFORM_ADMIN, roles=frozenset({Role.PLATFORM_ADMIN, Role.OPERATOR}))
 
 
 async def create_key(
