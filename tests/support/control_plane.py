@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 
 import httpx
 from fastapi import FastAPI
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from controlplane.api.app import Surroundings, make_admin_app, make_machine_app
 from controlplane.contracts.admin import ModelManifest
 from controlplane.contracts.agent import GpuReading, HostReading, LostGpu, NodeReport
 from controlplane.domains.audit.types import NEWCOMER, Role
 from controlplane.domains.identity.service import sessions
-from controlplane.domains.identity.tables import Principal, RoleGrant
+from controlplane.domains.identity.tables import Principal, RoleGrant, Session, Token
 from controlplane.domains.identity.types import IssuedTokens
 from controlplane.domains.serving.loops import RunPlace, ServingLoops
 from controlplane.engines.port import Abilities, EngineState, ObservedRun, RunOrder
@@ -115,8 +115,17 @@ class ControlPlane:
         return await self.person(Role.PLATFORM_ADMIN, Role.OPERATOR, name="ada")
 
     async def person(self, *roles: Role, name: str = "", project: str = "", strong: bool = True) -> str:
-        """Make somebody who holds these roles and return an access token; `strong` is a second factor shown now."""
-        return (await self.signed_in(*roles, name=name, project=project, strong=strong)).access
+        """Make somebody who holds these roles and return an access token; `strong` is a second factor shown now.
+
+        Unlike a real one it does not end, because tests move the clock.
+        """
+        made = await self.signed_in(*roles, name=name, project=project, strong=strong)
+        async with self.database.transaction() as tx:
+            never = tx.now + timedelta(days=3650)
+            await tx.session.execute(update(Token).values(expires_at=never).where(Token.session_id == made.session_id))
+            endless = {"idle_expires_at": never, "absolute_expires_at": never}
+            await tx.session.execute(update(Session).values(endless).where(Session.id == made.session_id))
+        return made.access
 
     async def signed_in(
         self, *roles: Role, name: str = "", project: str = "", strong: bool = True, kind: str = "user"
