@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from fastapi import APIRouter, FastAPI
 
 from controlplane.api.errors import add_error_handlers
-from controlplane.api.v1 import audit, fleet, health, identity, incidents, keys, machines, runs, serving
+from controlplane.api.v1 import audit, fleet, health, identity, incidents, keys, machines, pki, runs, serving
+from controlplane.domains.pki.service import Authority
 from controlplane.kit.tx import Database
 from controlplane.web.denials import DenialCounter
 from controlplane.web.limits import Guard, Limits
@@ -28,11 +29,15 @@ class Surroundings:
     names: frozenset[str] = LOOPBACK
     limits: Limits = field(default_factory=Limits)
     describes_itself: bool = False
+    authority: Authority | None = None  # what issues machines' leaves; the box has none
 
 
 def make_admin_app(given: Surroundings) -> FastAPI:
     """Admin API and runners' calls; on the box machines' calls too."""
-    routers = [identity.router, keys.router, fleet.router, serving.router, audit.router, incidents.router, runs.router]
+    routers = [
+        identity.router, keys.router, fleet.router, serving.router, audit.router, incidents.router, runs.router,
+        pki.router,
+    ]  # fmt: skip
     if given.gateway_token is not None:
         routers.append(machines.router)
     return _make_app(given, "Redoubt admin API", routers)
@@ -40,7 +45,7 @@ def make_admin_app(given: Surroundings) -> FastAPI:
 
 def make_machine_app(given: Surroundings) -> FastAPI:
     """Agents' and gateways' calls; the listener demands a certificate of the site CA."""
-    return _make_app(given, "Redoubt machine API", [machines.router])
+    return _make_app(given, "Redoubt machine API", [machines.router, pki.machine_router])
 
 
 def _make_app(given: Surroundings, title: str, routers: list[APIRouter]) -> FastAPI:
@@ -53,6 +58,7 @@ def _make_app(given: Surroundings, title: str, routers: list[APIRouter]) -> Fast
     app.state.gateway_token = given.gateway_token
     app.state.denials = DenialCounter()
     app.add_middleware(Guard, names=given.names, limits=given.limits)
+    app.state.authority = given.authority
     app.include_router(health.router)
     for router in routers:
         app.include_router(router, prefix=PREFIX)

@@ -126,6 +126,16 @@ class AdminClient:
     def list_audit_events(self) -> Iterator[admin.AuditEvent]:
         return self._list("/audit-events", admin.AuditEvent)
 
+    def send(self, method: str, words: tuple[str, ...], ask: BaseModel | None, shape: type[Shape]) -> Shape:
+        """Ask one thing of a path given word by word. For clients of other topics."""
+        path = "".join(f"/{_word(word)}" for word in words)
+        headers = {"Idempotency-Key": new_id("call")} if method == "POST" else None
+        return _read(shape, self._send(method, path, ask, headers))
+
+    def list_of(self, path: str, shape: type[Shape], **asked: str) -> Iterator[Shape]:
+        """Give every row of a list. For clients of other topics."""
+        return self._list(path, shape, **asked)
+
     def _get(self, path: str, shape: type[Shape]) -> Shape:
         return _read(shape, self._send("GET", path))
 

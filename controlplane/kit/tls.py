@@ -7,6 +7,9 @@ from pathlib import Path
 
 from controlplane.kit.crypto import SelfSigned
 
+# X509_V_FLAG_NO_CHECK_TIME (openssl/x509_vfy.h); Python has no name for it. Chain, names and purpose are still checked.
+NO_CHECK_TIME = 0x200000
+
 
 @dataclass(frozen=True)
 class CertificateFiles:
@@ -17,14 +20,20 @@ class CertificateFiles:
     ca: Path
 
 
-def server_context(files: CertificateFiles, *, client_certificate: bool) -> ssl.SSLContext:
-    """Serve with our certificate; with `client_certificate` only the site CA's children may connect."""
+def server_context(files: CertificateFiles, *, client_certificate: bool, check_time: bool = True) -> ssl.SSLContext:
+    """Serve with our certificate; with `client_certificate` only the site CA's children may connect.
+
+    Without `check_time` a client certificate that lapsed gets through TLS: what it is still good for, the application
+    decides at every request.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(files.certificate, files.key)
     if client_certificate:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(files.ca)
+    if not check_time:
+        context.verify_flags |= ssl.VerifyFlags(NO_CHECK_TIME)
     return context
 
 

@@ -8,8 +8,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from controlplane.api.app import LOOPBACK, Surroundings, make_admin_app, make_machine_app
+from controlplane.domains.pki.service import Authority
+from controlplane.domains.pki.types import LeafTerms
 from controlplane.domains.serving import service as serving
 from controlplane.kit.certificates import host_names
+from controlplane.kit.issuing import Issuer
 from controlplane.kit.loop import run_every
 from controlplane.kit.tls import server_context
 from controlplane.kit.tx import Database
@@ -34,12 +37,13 @@ async def serve(settings: ApiSettings) -> None:
         token,
         names=names_of(settings),
         describes_itself=settings.describes_itself,
+        authority=_authority(settings),
     )
     apps = [make_admin_app(given)]
-    servers = [_server(apps[0], settings.listen, machine=False)]
+    servers = [make_server(apps[0], settings.listen, machine=False)]
     if settings.machine is not None:
         apps.append(make_machine_app(given))
-        servers.append(_server(apps[1], settings.machine, machine=True))
+        servers.append(make_server(apps[1], settings.machine, machine=True))
     tasks = [asyncio.create_task(server.serve()) for server in servers]
     counters: list[DenialCounter] = [app.state.denials for app in apps]
     tasks.append(asyncio.create_task(run_every("beat", BEAT_S, lambda: _beat(database, counters))))
@@ -55,6 +59,14 @@ async def serve(settings: ApiSettings) -> None:
         await database.close()
 
 
+def _authority(settings: ApiSettings) -> Authority | None:
+    asked = settings.issuing
+    if asked is None:
+        return None
+    terms = LeafTerms(asked.leaf_minutes * 60, asked.grace_days * 86400, asked.joins_need_approval)
+    return Authority(settings.site, Issuer.load(asked.key, asked.certificate), terms)
+
+
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -62,7 +74,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(app: FastAPI, listen: Listen, *, machine: bool) -> uvicorn.Server:
+def make_server(app: FastAPI, listen: Listen, *, machine: bool) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         host=listen.host,
@@ -79,7 +91,7 @@ def _server(app: FastAPI, listen: Listen, *, machine: bool) -> uvicorn.Server:
     )
     config.load()
     if listen.tls is not None:
-        config.ssl = server_context(listen.tls.files, client_certificate=machine)
+        config.ssl = server_context(listen.tls.files, client_certificate=machine, check_time=not machine)
     return _Server(config)
 
 

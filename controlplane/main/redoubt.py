@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from controlplane.cli import access, bundle, fleet, incidents, keys, practice, serving, site, verify
+from controlplane.cli import access, bundle, fleet, incidents, keys, machines, practice, serving, site, verify
 from controlplane.cli.screen import say, show_error
 from controlplane.cli.session import Profile, Session, load
 from controlplane.kit.errors import BadInput, RedoubtError
@@ -31,6 +31,7 @@ app.command()(verify.verify)
 app.command()(box)
 app.add_typer(site.app, name="site")
 app.add_typer(bundle.app, name="bundle")
+machines.add_to(fleet.nodes)
 app.add_typer(fleet.nodes, name="node")
 app.add_typer(fleet.gpus, name="gpu")
 app.add_typer(fleet.leases, name="lease")

@@ -50,6 +50,16 @@ class Database(Settings):
     pool: int = Field(default=10, ge=1, le=100)
 
 
+class Issuing(Settings):
+    """The issuing authority under the site's root, and how long what it signs is good for."""
+
+    certificate: Path
+    key: Path
+    leaf_minutes: int = Field(default=48 * 60, ge=2, le=366 * 1440)
+    grace_days: int = Field(default=14, ge=0, le=366)
+    joins_need_approval: bool = False
+
+
 class ApiSettings(Settings):
     """`machine` is the mutual-TLS listener for agents and gateways; the box has none and gives `gateway_token_file`.
 
@@ -64,6 +74,7 @@ class ApiSettings(Settings):
     listen: Listen
     machine: Listen | None = None
     gateway_token_file: Path | None = None
+    issuing: Issuing | None = None
     run_lease_s: float = Field(default=10.0, gt=0)
 
 

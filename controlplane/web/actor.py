@@ -8,6 +8,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from controlplane.domains.audit.types import Actor, Role
 from controlplane.domains.identity.service import keys, sessions
+from controlplane.domains.pki import service as pki
 from controlplane.kit.errors import Denied, Unauthenticated
 from controlplane.web.limits import source_of
 from controlplane.web.peer import Peer
@@ -28,16 +29,22 @@ async def authenticate_person(request: Request, tx: Transaction, credentials: Be
     return actor
 
 
-async def authenticate_node(request: Request) -> tuple[Actor, Peer]:
-    """Return the node that the client certificate names."""
+async def authenticate_node(request: Request, tx: Transaction) -> tuple[Actor, Peer]:
+    """Return the node that the client certificate names, if that certificate counts now."""
     peer = _peer_of(request)
     if peer.kind != "node":
         raise Denied(f"{peer.kind} {peer.name} is no node", remedy="use the node's own certificate")
-    actor = request.state.actor = Actor(peer.name, Role.NODE)
-    return actor, peer
+    await pki.authenticate_leaf(tx, peer.leaf)
+    return _machine(request, peer), peer
 
 
-async def authenticate_gateway(request: Request, credentials: Bearer) -> Actor:
+async def authenticate_machine(request: Request) -> tuple[Actor, Peer]:
+    """Return whoever asks for its next certificate; what the present one is still worth, the verb decides."""
+    peer = _peer_of(request)
+    return _machine(request, peer), peer
+
+
+async def authenticate_gateway(request: Request, tx: Transaction, credentials: Bearer) -> Actor:
     """Return the gateway: by certificate on a site, by the box's own token on loopback."""
     token: str | None = request.app.state.gateway_token
     if token is not None:
@@ -47,7 +54,15 @@ async def authenticate_gateway(request: Request, credentials: Bearer) -> Actor:
     peer = _peer_of(request)
     if (peer.kind, peer.name) != ("service", "gateway"):
         raise Denied(f"{peer.kind} {peer.name} is no gateway", remedy="use the gateway's own certificate")
-    actor = request.state.actor = Actor(peer.name, Role.GATEWAY)
+    await pki.authenticate_leaf(tx, peer.leaf)
+    return _machine(request, peer)
+
+
+def _machine(request: Request, peer: Peer) -> Actor:
+    """Return the actor of a machine and leave it where a denial finds it."""
+    role = Role.NODE if peer.kind == "node" else Role.GATEWAY if peer.name == "gateway" else Role.NEWCOMER
+    actor = Actor(peer.name, role, session=peer.leaf.serial, method="certificate", source=source_of(request.scope))
+    request.state.actor = actor
     return actor
 
 
@@ -67,5 +82,6 @@ def _peer_of(request: Request) -> Peer:
 
 
 Person = Annotated[Actor, Depends(authenticate_person, scope="function")]
-NodePeer = Annotated[tuple[Actor, Peer], Depends(authenticate_node)]
-Gateway = Annotated[Actor, Depends(authenticate_gateway)]
+NodePeer = Annotated[tuple[Actor, Peer], Depends(authenticate_node, scope="function")]
+MachinePeer = Annotated[tuple[Actor, Peer], Depends(authenticate_machine)]
+Gateway = Annotated[Actor, Depends(authenticate_gateway, scope="function")]

@@ -4,12 +4,17 @@ import re
 from asyncio import BaseTransport
 from dataclasses import dataclass
 from ssl import SSLObject
-from typing import Any, ClassVar  # uvicorn's scope has no narrower type
+from typing import ClassVar
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from controlplane.kit.tls import uri_names
+from controlplane.domains.pki.rules import belongs_to
+from controlplane.domains.pki.types import Kind, PresentLeaf
+from controlplane.kit.certificates import NotTrusted, uri_of
+from controlplane.kit.issuing import key_fingerprint, serial_of
 
 URI = re.compile(r"redoubt://(?P<site>[^/]+)/zone/(?P<zone>[^/]+)/(?P<kind>node|service)/(?P<name>[^/]+)")
 
@@ -19,16 +24,37 @@ MOST_HEAD_BYTES = 24 << 10
 
 @dataclass(frozen=True)
 class Peer:
+    """Who shows a certificate of the site CA, and the certificate. Whether it counts now is asked at every request."""
+
     site: str
     zone: str
     kind: str
     name: str
+    leaf: PresentLeaf
 
 
-def parse_peer(names: list[str]) -> Peer | None:
-    """Return the one identity among a certificate's URI names; none or several are nobody."""
-    found = [match for name in names if (match := URI.fullmatch(name))]
-    return Peer(**found[0].groupdict()) if len(found) == 1 else None
+def read_peer(der: bytes | None) -> Peer | None:
+    """Return the one identity of a certificate that TLS has verified; none or several are nobody."""
+    if der is None:
+        return None
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        found, key = URI.fullmatch(uri_of(certificate)), certificate.public_key()
+    except (NotTrusted, ValueError):
+        return None
+    if found is None or not isinstance(key, ec.EllipticCurvePublicKey):
+        return None
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    dns = tuple(names.get_values_for_type(x509.DNSName))
+    kind = Kind(found["kind"])
+    leaf = PresentLeaf(
+        site=found["site"], zone=found["zone"], kind=kind, name=found["name"],
+        node=belongs_to(kind, found["name"], dns), dns=dns,
+        ip=tuple(str(address) for address in names.get_values_for_type(x509.IPAddress)),
+        serial=serial_of(certificate), fingerprint=key_fingerprint(key),
+        not_before=certificate.not_valid_before_utc, not_after=certificate.not_valid_after_utc,
+    )  # fmt: skip
+    return Peer(leaf.site, leaf.zone, leaf.kind, leaf.name, leaf)
 
 
 class PeerProtocol(HttpToolsProtocol):
@@ -44,8 +70,7 @@ class PeerProtocol(HttpToolsProtocol):
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn narrows the argument
         tls = transport.get_extra_info("ssl_object")
-        certificate: dict[str, Any] = (tls.getpeercert() or {}) if isinstance(tls, SSLObject) else {}
-        self._peer = parse_peer(uri_names(certificate))
+        self._peer = read_peer(tls.getpeercert(binary_form=True)) if isinstance(tls, SSLObject) else None
         self._patience = self.loop.call_later(self.head_s, self._end)
 
     def connection_lost(self, exc: Exception | None) -> None:

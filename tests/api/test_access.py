@@ -37,8 +37,23 @@ ROUTES = [
     ("GET", "/audit-events"),
     ("GET", "/incidents"),
     ("GET", "/incidents/x"),
+    ("POST", "/nodes/x/join-tokens"),
+    ("POST", "/nodes/x/revocations"),
+    ("GET", "/node-revocations"),
+    ("GET", "/node-certificates"),
+    ("GET", "/node-joins"),
+    ("POST", "/node-joins/x/approval"),
+    ("DELETE", "/node-joins/x"),
 ]
-OPEN = {"/livez", "/readyz", "/api/v1/enrolments", "/api/v1/runs", "/api/v1/runs/{replica_id}/lease", "/openapi.json"}
+OPEN = {
+    "/livez",
+    "/readyz",
+    "/api/v1/enrolments",
+    "/api/v1/node-joins",
+    "/api/v1/runs",
+    "/api/v1/runs/{replica_id}/lease",
+    "/openapi.json",
+}
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)

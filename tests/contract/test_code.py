@@ -18,6 +18,7 @@ EXCEPTIONS = {
     "identity.authenticate": "the look-up that a request begins with; a browser's use keeps its session awake",
     "health.record_proof": "telemetry; what it means is an incident, and that is an event",
     "keys.record_uses": "the coarse time of a use; the use itself is an event of metering",
+    "pki.record_leaves": "telemetry; what it means is an incident, and that is an event",
     "serving.beat": "a process says that it lives",
 }
 # The outermost loop of a process, where a broad `except` may stand (STYLE 11).

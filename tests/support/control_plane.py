@@ -23,6 +23,7 @@ from controlplane.kit.errors import Unavailable
 from controlplane.kit.ids import new_id
 from controlplane.kit.tx import Database, Tx
 from controlplane.web.peer import Peer
+from tests.support.machines import make_authority, make_leaf
 
 SITE = "testsite"
 GIB = 1024**3
@@ -106,7 +107,7 @@ class ControlPlane:
     @asynccontextmanager
     async def machine(self, kind: str, name: str, *, site: str = SITE) -> AsyncIterator[httpx.AsyncClient]:
         """Speak to the machine API as the holder of a certificate."""
-        transport = httpx.ASGITransport(_as_peer(self.machine_app, Peer(site, "north", kind, name)))
+        transport = httpx.ASGITransport(_as_peer(self.machine_app, _peer(self, kind, name, site)))
         async with httpx.AsyncClient(transport=transport, base_url="http://api/api/v1", trust_env=False) as client:
             yield client
 
@@ -157,7 +158,8 @@ def make_control_plane(database_url: str) -> ControlPlane:
     clock = TestClock()
     database = Database(database_url, clock, pool=5)
     engine = TableEngine()
-    given = Surroundings(SITE, database, 10.0, None, names=frozenset({"api"}))
+    authority = make_authority(SITE)
+    given = Surroundings(SITE, database, 10.0, None, names=frozenset({"api"}), authority=authority)
     place = RunPlace(
         "python", "https://ctl1:8443", "PEM", "redoubt://testsite/zone/north/service/gateway", "/models", 1, 2, ""
     )
@@ -244,6 +246,11 @@ def make_manifest(name: str = "tiny", *, weights: int = 10 * GIB) -> ModelManife
         kv_bytes_per_token=1000,
         vocab_tokens=32000,
     )
+
+
+def _peer(plane: ControlPlane, kind: str, name: str, site: str) -> Peer:
+    leaf = make_leaf(kind, name, site=site, now=plane.clock.now())
+    return Peer(site, leaf.zone, kind, name, leaf)
 
 
 def _as_peer(app: FastAPI, peer: Peer):

@@ -55,6 +55,16 @@ async def declared_since(tx: Tx) -> dict[str, datetime]:
     return {row.name: row.declared_at for row in await store.list_declarations(tx)}
 
 
+async def find_declared(tx: Tx, *, name: str) -> DeclaredNode:
+    """Return a node as the site spec declares it; raises NotFound. For other domains and faces that ask for more."""
+    for row in await store.list_declarations(tx):
+        if row.name == name:
+            return _to_declared(row)
+    raise NotFound(
+        f"the site spec declares no node {name}", remedy="add it to site.yml, then: redoubt node declare SITE.YML"
+    )
+
+
 async def authority_node(tx: Tx) -> str | None:
     """Return the node that is declared to hold the site's authority. For other domains."""
     return next((row.name for row in await store.list_declarations(tx) if "authority" in row.purposes), None)

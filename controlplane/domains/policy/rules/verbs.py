@@ -55,6 +55,15 @@ VERBS: Verbs = to_table(
     read("policy.read", PA, SA, OP, AU),
     write("policy.propose", PA, SA, dangerous=True),
     write("policy.publish", PA, SA, dangerous=True, four_eyes=True),
+    # pki
+    write("certificate.issue", SYSTEM),
+    read("certificate.read", PA, SA, OP, AU),
+    write("certificate.renew", NODE, GATEWAY, own=True),
+    write("join.approve", PA, dangerous=True),
+    read("join.read", PA, SA, AU),
+    write("join_token.create", PA, dangerous=True),
+    write("node.join", NEWCOMER),
+    write("node.revoke", PA, SA, dangerous=True),
     # identity
     write("api_key.create", PA, OP, TA),
     read("api_key.read", PA, SA, OP, AU, TA),
