@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI
 from controlplane.api.errors import add_error_handlers
 from controlplane.api.v1 import audit, fleet, health, identity, incidents, keys, machines, pki, runs, serving
 from controlplane.domains.pki.service import Authority
+from controlplane.domains.factors.service import Means
 from controlplane.kit.tx import Database
 from controlplane.web.denials import DenialCounter
 from controlplane.web.limits import Guard, Limits
@@ -26,6 +27,7 @@ class Surroundings:
     database: Database
     run_lease_s: float
     gateway_token: str | None
+    means: Means
     names: frozenset[str] = LOOPBACK
     limits: Limits = field(default_factory=Limits)
     describes_itself: bool = False
@@ -59,6 +61,7 @@ def _make_app(given: Surroundings, title: str, routers: list[APIRouter]) -> Fast
     app.state.denials = DenialCounter()
     app.add_middleware(Guard, names=given.names, limits=given.limits)
     app.state.authority = given.authority
+    app.state.means = given.means
     app.include_router(health.router)
     for router in routers:
         app.include_router(router, prefix=PREFIX)

@@ -9,7 +9,15 @@ from starlette.exceptions import HTTPException
 from controlplane.contracts.admin import Problem
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import NEWCOMER
-from controlplane.kit.errors import BadInput, Denied, NotFound, RedoubtError, Unauthenticated, Unavailable
+from controlplane.kit.errors import (
+    BadInput,
+    Denied,
+    NotFound,
+    RedoubtError,
+    Throttled,
+    Unauthenticated,
+    Unavailable,
+)
 from controlplane.web.answers import add_headers, refusal_response, request_id_of
 from controlplane.web.denials import record_counts
 from controlplane.web.limits import RequestRefused, source_of
@@ -46,14 +54,23 @@ def problem(request: Request, error: RedoubtError) -> Response:
         reasons=error.reasons,
         request_id=request_id_of(request.scope),
     )
-    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthenticated) else None
-    return Response(body.model_dump_json(), error.status, headers, media_type="application/problem+json")
+    return Response(body.model_dump_json(), error.status, _headers(error), media_type="application/problem+json")
+
+
+def _headers(error: RedoubtError) -> dict[str, str] | None:
+    match error:
+        case Unauthenticated():
+            return {"WWW-Authenticate": "Bearer"}
+        case Throttled():
+            return {"Retry-After": str(error.wait_s)}
+        case _:
+            return None
 
 
 async def _on_redoubt_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, RedoubtError):
         raise TypeError(type(error))
-    if isinstance(error, Denied | Unauthenticated):
+    if isinstance(error, Denied | Unauthenticated | Throttled):
         await _record_denial(request, error)
     if error.status >= OUR_FAULT:
         log.error("request.failed", path=_path_of(request), code=error.code, error=error.detail, next=error.remedy)

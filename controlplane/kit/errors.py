@@ -7,6 +7,7 @@ RedoubtError
 ├── NotFound          404  exit 3   not there, or not for this actor
 ├── Conflict          409  exit 3   the state says no
 ├── Refused           409  exit 3   a rule says no, with reasons
+├── Throttled         429  exit 3   asked too often; again after `wait_s`
 └── Unavailable       503  exit 1   a part that is needed does not answer
 """
 
@@ -66,6 +67,16 @@ class Refused(RedoubtError):
     status = 409
     exit_code = 3
     kind = "refused"
+
+
+class Throttled(RedoubtError):
+    status = 429
+    exit_code = 3
+    kind = "throttled"
+
+    def __init__(self, detail: str, *, remedy: str, wait_s: int, code: str = "") -> None:
+        super().__init__(detail, remedy=remedy, code=code)
+        self.wait_s = wait_s
 
 
 class Unavailable(RedoubtError):

@@ -18,7 +18,7 @@ from controlplane.kit.tls import server_context
 from controlplane.kit.tx import Database
 from controlplane.main.process import config_path, run_process
 from controlplane.main.settings import ApiSettings, Listen, read_settings
-from controlplane.main.wiring import open_database
+from controlplane.main.wiring import open_database, open_means
 from controlplane.web.denials import DenialCounter, record_counts
 from controlplane.web.peer import PeerProtocol
 
@@ -29,12 +29,14 @@ MOST_CONNECTIONS = 4096
 async def serve(settings: ApiSettings) -> None:
     """Serve until cancelled, then finish what runs."""
     database = open_database(settings.database)
+    means = open_means(settings)
     token = settings.gateway_token_file.read_text().strip() if settings.gateway_token_file else None
     given = Surroundings(
         settings.site,
         database,
         settings.run_lease_s,
         token,
+        means,
         names=names_of(settings),
         describes_itself=settings.describes_itself,
         authority=_authority(settings),
@@ -57,6 +59,7 @@ async def serve(settings: ApiSettings) -> None:
         for counter in counters:
             await record_counts(database, counter.settle())
         await database.close()
+        await means.aside.close()
 
 
 def _authority(settings: ApiSettings) -> Authority | None:

@@ -106,12 +106,16 @@ def _write_settings(made: Box, database_url: str) -> None:
     make_box_certificates(home / "tls")
     _write_once(home / "snapshot.key", new_signing_key_pem())
     (home / "snapshot.pub").write_bytes(public_pem(load_signing_key(home / "snapshot.key")))
+    _write_once(home / "factors.key", secrets.token_urlsafe(32).encode())
     _write_once(home / "gateway.token", secrets.token_urlsafe(32).encode())
     (home / "api.toml").write_text(f"""\
 site = "box"
+origin = "http://localhost:{made.api_port}"
 gateway_token_file = "{home}/gateway.token"
 [database]
 url = "{database_url}"
+[factors]
+key = "{home}/factors.key"
 [listen]
 host = "127.0.0.1"
 port = {made.api_port}

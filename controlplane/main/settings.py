@@ -60,9 +60,19 @@ class Issuing(Settings):
     joins_need_approval: bool = False
 
 
-class ApiSettings(Settings):
-    """`machine` is the mutual-TLS listener for agents and gateways; the box has none and gives `gateway_token_file`.
+class FactorSettings(Settings):
+    """`key` seals secrets of authenticator apps; the cost of a password's hash is argon2id's (RFC 9106)."""
 
+    key: Path
+    memory_kib: int = Field(default=64 * 1024, ge=8)
+    passes: int = Field(default=3, ge=1)
+    lanes: int = Field(default=1, ge=1)
+
+
+class ApiSettings(Settings):
+    """`origin` is how browsers and clients reach this process, without a path; one name, for passkeys are bound to it.
+
+    `machine` is the mutual-TLS listener for agents and gateways; the box has none and gives `gateway_token_file`.
     `names` are hosts to answer to beside those in the certificate. `describes_itself` serves /openapi.json, for those
     who write clients; leave it off on a site.
     """
@@ -70,6 +80,8 @@ class ApiSettings(Settings):
     site: str
     names: tuple[str, ...] = ()
     describes_itself: bool = False
+    origin: str = Field(pattern=r"^https?://[a-z0-9.-]+(?::[0-9]+)?$")
+    factors: FactorSettings
     database: Database
     listen: Listen
     machine: Listen | None = None

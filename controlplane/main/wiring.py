@@ -1,11 +1,39 @@
 """What several processes with a database wire alike."""
 
+from importlib.resources import files
+
+from controlplane.domains import factors as factors_package
+from controlplane.domains.factors.service import Means
 from controlplane.kit.clock import SystemClock
+from controlplane.kit.password_hash import BoundedHasher, HashCost
+from controlplane.kit.sealed import load_sealer
 from controlplane.kit.tls import client_context
 from controlplane.kit.tx import Database
+from controlplane.main.settings import ApiSettings
 from controlplane.main.settings import Database as DatabaseSettings
+
+ASIDE_POOL = 2
 
 
 def open_database(settings: DatabaseSettings) -> Database:
     tls = None if settings.tls is None else client_context(settings.tls.ca, settings.tls.files)
     return Database(settings.url, SystemClock(), tls=tls, pool=settings.pool)
+
+
+def open_means(settings: ApiSettings) -> Means:
+    """Return what people's factors are checked with; `aside` is the caller's to close."""
+    cost = settings.factors
+    return Means(
+        aside=open_database(settings.database.model_copy(update={"pool": ASIDE_POOL})),
+        hasher=BoundedHasher(HashCost(cost.memory_kib, cost.passes, cost.lanes)),
+        sealer=load_sealer(cost.key),
+        site=settings.site,
+        origin=settings.origin,
+        common_passwords=common_passwords(),
+    )
+
+
+def common_passwords() -> frozenset[str]:
+    """Read the list that ships with the package; its first lines say where it is from."""
+    lines = files(factors_package).joinpath("common_passwords.txt").read_text().splitlines()
+    return frozenset(line for line in lines if line and not line.startswith("#"))

@@ -151,23 +151,34 @@ def _certificates(site: Site, node: Node) -> Iterator[Inputs]:
     if "postgres" in roles:
         yield _certificate(site, node, "postgres", "postgres")
     if "control_plane" in roles:
-        yield _certificate(site, node, "api", "redoubt")
+        yield _certificate(site, node, "api", "redoubt", names=_console_names(site))
         yield _certificate(site, node, "database-client", "redoubt", common_name="redoubt")
     if "gateway" in roles:
         yield _certificate(site, node, "gateway", "redoubt-gateway")
 
 
 def _certificate(
-    site: Site, node: Node, name: str, owner: str, *, common_name: str | None = None, path: str | None = None
+    site: Site,
+    node: Node,
+    name: str,
+    owner: str,
+    *,
+    common_name: str | None = None,
+    path: str | None = None,
+    names: tuple[str, ...] = (),
 ) -> Inputs:
     return {
         "name": name,
         "owner": owner,
         "common_name": common_name or name,
-        "dns": [node.name],
+        "dns": [node.name, *names],
         "ip": [str(node.address)],
         "uri": f"redoubt://{site.name}/zone/{node.zone}/{path or f'service/{name}'}",
     }
+
+
+def _console_names(site: Site) -> tuple[str, ...]:
+    return (site.network.console_name,) if site.network.console_name else ()
 
 
 def _node_base(site: Site, node: Node, bundle: BundleFacts) -> Inputs:
@@ -282,6 +293,7 @@ def _control_plane(site: Site, node: Node) -> Inputs:
     return {
         "control_plane_site_name": site.name,
         "control_plane_listen_address": str(node.address),
+        "control_plane_console_name": site.network.console_name or str(node.address),
         "control_plane_database_address": _address(site, site.services.database),
         "control_plane_gateway_uri": _gateway_uri(site),
         "control_plane_admin_port": ADMIN_API[0],

@@ -10,6 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 GpuType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,15}$")]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Fqdn = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$", max_length=253
+    ),
+]
 
 
 class Part(BaseModel):
@@ -27,6 +33,10 @@ class Network(Part):
         default=None, description="Where nodes send what is for elsewhere; without it they have no default route."
     )
     operators: tuple[IPv4Network, ...] = Field(default=(), description="Networks that may use the admin API.")
+    console_name: Fqdn | None = Field(
+        default=None,
+        description="Name by which people reach the control plane; without it: its address, and no passkeys.",
+    )
     clients: tuple[IPv4Network, ...] = Field(default=(), description="Networks that may use the gateway.")
 
 

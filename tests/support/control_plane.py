@@ -13,6 +13,7 @@ from controlplane.api.app import Surroundings, make_admin_app, make_machine_app
 from controlplane.contracts.admin import ModelManifest
 from controlplane.contracts.agent import GpuReading, HostReading, LostGpu, NodeReport
 from controlplane.domains.audit.types import NEWCOMER, Role
+from controlplane.domains.factors.service import Means
 from controlplane.domains.identity.service import sessions
 from controlplane.domains.identity.tables import Principal, RoleGrant, Session, Token
 from controlplane.domains.identity.types import IssuedTokens
@@ -24,6 +25,7 @@ from controlplane.kit.ids import new_id
 from controlplane.kit.tx import Database, Tx
 from controlplane.web.peer import Peer
 from tests.support.machines import make_authority, make_leaf
+from tests.support.means import make_means
 
 SITE = "testsite"
 GIB = 1024**3
@@ -93,6 +95,7 @@ class ControlPlane:
     loops: ServingLoops
     admin_app: FastAPI
     machine_app: FastAPI
+    means: Means
 
     @asynccontextmanager
     async def client(self, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
@@ -159,12 +162,19 @@ def make_control_plane(database_url: str) -> ControlPlane:
     database = Database(database_url, clock, pool=5)
     engine = TableEngine()
     authority = make_authority(SITE)
-    given = Surroundings(SITE, database, 10.0, None, names=frozenset({"api"}), authority=authority)
+    means = make_means(database_url, clock)
+    given = Surroundings(SITE, database, 10.0, None, means, names=frozenset({"api"}), authority=authority)
     place = RunPlace(
         "python", "https://ctl1:8443", "PEM", "redoubt://testsite/zone/north/service/gateway", "/models", 1, 2, ""
     )
     return ControlPlane(
-        database, clock, engine, ServingLoops(database, engine, place), make_admin_app(given), make_machine_app(given)
+        database,
+        clock,
+        engine,
+        ServingLoops(database, engine, place),
+        make_admin_app(given),
+        make_machine_app(given),
+        means,
     )
 
 

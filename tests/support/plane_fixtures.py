@@ -25,6 +25,7 @@ async def plane(database_url: str) -> AsyncIterator[ControlPlane]:
     made = make_control_plane(database_url)
     yield made
     await made.database.close()
+    await made.means.aside.close()
 
 
 @pytest.fixture

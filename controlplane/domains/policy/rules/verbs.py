@@ -64,6 +64,14 @@ VERBS: Verbs = to_table(
     write("join_token.create", PA, dangerous=True),
     write("node.join", NEWCOMER),
     write("node.revoke", PA, SA, dangerous=True),
+    # factors
+    write("factor.change", *PEOPLE, own=True, dangerous=True),
+    write("factor.enrol", *PEOPLE, own=True),
+    write("factor.prove", NEWCOMER),
+    write("factor.prove_again", *PEOPLE, own=True),
+    read("factor.read", *PEOPLE, own=True),
+    write("factor.reset", PA, dangerous=True),
+    read("factor.review", PA, SA, AU),
     # identity
     write("api_key.create", PA, OP, TA),
     read("api_key.read", PA, SA, OP, AU, TA),
