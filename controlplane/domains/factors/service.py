@@ -342,11 +342,11 @@ def _require_own(actor: Actor, principal_id: str | None) -> None:
 async def _charge(means: Means, claim: Claim) -> dict[str, throttle.Count]:
     """Count a guess at the account and from the source; raises TooManyGuesses when either has to wait."""
     async with means.aside.transaction() as own:
-        counts = await store.get_counts(own, list(_subjects(claim)))
+        counts = await store.get_counts(own, list(throttle.subjects_of(claim)))
         wait_s = max(throttle.wait_s(count, own.now) for count in counts.values())
         if wait_s:
             raise TooManyGuesses(wait_s)
-        limits = _subjects(claim)
+        limits = throttle.subjects_of(claim)
         charges = {s: throttle.charged(count, own.now, limits[s]) for s, count in counts.items()}
         for subject, count in charges.items():
             await store.mark_count(own, subject, count)
@@ -363,16 +363,7 @@ async def _forgive(means: Means, charges: dict[str, throttle.Count]) -> None:
 async def _settle(means: Means, claim: Claim) -> None:
     """All that this account needs was shown: its count starts again. The source's does not."""
     async with means.aside.transaction() as own:
-        await store.mark_count(own, _account(claim), throttle.unused(own.now))
-
-
-def _subjects(claim: Claim) -> dict[str, throttle.Limits]:
-    source = {f"source:{claim.source}": throttle.SOURCE}
-    return source | {_account(claim): throttle.ACCOUNT} if claim.principal_id or claim.name else source
-
-
-def _account(claim: Claim) -> str:
-    return f"account:{claim.principal_id or sha256_hex(claim.name.casefold().encode())}"
+        await store.mark_count(own, throttle.account_of(claim), throttle.unused(own.now))
 
 
 async def _keep_challenge(tx: Tx, options: str, purpose: str, principal_id: str) -> None:

@@ -203,8 +203,9 @@ async def test_the_last_second_factor_is_not_removed(plane: ControlPlane):
 
 async def test_a_reset_leaves_nothing_that_signs_in(plane: ControlPlane):
     ada = await make_person(plane)
+    root = Actor("user_root", Role.PLATFORM_ADMIN, strong_at=plane.clock.now())
     async with plane.database.transaction() as tx:
-        await factors.reset_factors(tx, Actor("user_root", Role.PLATFORM_ADMIN), principal_id=ada.id)
+        await factors.reset_factors(tx, root, principal_id=ada.id)
 
     with pytest.raises(WrongFactor):
         await ada.show_password()

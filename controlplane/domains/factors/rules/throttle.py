@@ -4,6 +4,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import ceil
 
+from controlplane.domains.factors.types import Claim
+from controlplane.kit.canonical import sha256_hex
+
 LONGEST = timedelta(minutes=15)
 
 
@@ -26,6 +29,17 @@ class Count:
     failures: int
     last_at: datetime
     blocked_until: datetime
+
+
+def subjects_of(claim: Claim) -> dict[str, Limits]:
+    """Return what a guess counts for: the account, if one is named, and where it came from."""
+    source = {f"source:{claim.source}": SOURCE}
+    return source | {account_of(claim): ACCOUNT} if claim.principal_id or claim.name else source
+
+
+def account_of(claim: Claim) -> str:
+    """Return a name for the count; one that nobody has is counted too, and says nothing when it is read."""
+    return f"account:{claim.principal_id or sha256_hex(claim.name.casefold().encode())}"
 
 
 def unused(now: datetime) -> Count:
