@@ -6,8 +6,8 @@ from fastapi import APIRouter, FastAPI
 
 from controlplane.api.errors import add_error_handlers
 from controlplane.api.v1 import audit, fleet, health, identity, incidents, keys, machines, pki, runs, serving
-from controlplane.domains.pki.service import Authority
 from controlplane.domains.factors.service import Means
+from controlplane.domains.pki.service import Authority
 from controlplane.kit.tx import Database
 from controlplane.web.denials import DenialCounter
 from controlplane.web.limits import Guard, Limits
