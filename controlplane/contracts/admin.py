@@ -230,6 +230,7 @@ class Incident(Answer):
 
 class AuditEvent(Answer):
     seq: int
+    event_id: str
     at: AwareDatetime
     actor: str
     role: str

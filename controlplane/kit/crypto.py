@@ -11,6 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -64,6 +65,17 @@ def is_signed_by(key: Ed25519PublicKey, data: bytes, signature: str) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+def seal(key: bytes, data: bytes, context: bytes) -> bytes:
+    """Encrypt under a 256-bit key (AES-GCM, nonce in front); `context` must be the same when it is opened."""
+    nonce = secrets.token_bytes(12)
+    return nonce + AESGCM(key).encrypt(nonce, data, context)
+
+
+def unseal(key: bytes, sealed: bytes, context: bytes) -> bytes:
+    """Decrypt what `seal` made; raises cryptography's InvalidTag for anything else."""
+    return AESGCM(key).decrypt(sealed[:12], sealed[12:], context)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """One request, one transaction."""
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,10 +39,26 @@ class Tx:
     now: datetime
 
 
-class Database:
-    """Opens transactions. Nothing else commits."""
+BeforeCommit = Callable[[Tx], Awaitable[None]]
+AfterCommit = Callable[[Tx], None]
 
-    def __init__(self, url: str, clock: Clock, *, tls: ssl.SSLContext | None = None, pool: int = 10) -> None:
+
+class Database:
+    """Opens transactions. Nothing else commits.
+
+    `facts` are found in every `tx.session.info`. A hook added with `before_commit` sees everything flushed and stops
+    the commit by raising; one added with `after_commit` is told what is now true, and must not fail.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        clock: Clock,
+        *,
+        tls: ssl.SSLContext | None = None,
+        pool: int = 10,
+        facts: Mapping[str, object] | None = None,
+    ) -> None:
         arguments: dict[str, Any] = {"timeout": 5, "command_timeout": 30}
         if tls is not None:
             arguments["ssl"] = tls
@@ -50,7 +66,15 @@ class Database:
         self._engine = create_async_engine(
             url, hide_parameters=True, pool_size=pool, pool_pre_ping=True, connect_args=arguments
         )
-        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False, info=dict(facts or {}))
+        self._before_commit: list[BeforeCommit] = []
+        self._after_commit: list[AfterCommit] = []
+
+    def before_commit(self, hook: BeforeCommit) -> None:
+        self._before_commit.append(hook)
+
+    def after_commit(self, hook: AfterCommit) -> None:
+        self._after_commit.append(hook)
 
     def now(self) -> datetime:
         """Return the time that a transaction opened now would have."""
@@ -64,13 +88,14 @@ class Database:
         """
         try:
             async with self._sessions() as session:
+                tx = Tx(session, self._clock.now())
                 try:
-                    yield Tx(session, self._clock.now())
+                    yield tx
                 except RedoubtError as refusal:
                     if refusal.keeps_changes:
-                        await session.commit()
+                        await self._commit(tx)
                     raise
-                await session.commit()
+                await self._commit(tx)
         except (OSError, TimeoutError, PoolTimeout, OperationalError) as error:
             raise _unavailable(error) from error
         except DBAPIError as error:
@@ -81,6 +106,15 @@ class Database:
             if not error.connection_invalidated and not _is_shutdown(error):
                 raise
             raise _unavailable(error) from error
+
+    async def _commit(self, tx: Tx) -> None:
+        if self._before_commit:
+            await tx.session.flush()
+        for hook in self._before_commit:
+            await hook(tx)
+        await tx.session.commit()
+        for told in self._after_commit:
+            told(tx)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:

@@ -13,6 +13,7 @@ Function: TypeAlias = ast.AsyncFunctionDef | ast.FunctionDef
 # A verb that writes without a policy question or an audit event of its own, and why that is right.
 EXCEPTIONS = {
     "audit.record": "it is the record",
+    "audit.add_cosignature": "evidence that every node sends often; a wrong one is refused on record",
     "allocation.bind_gpus": "part of serving.register_run, which has asked and records the GPUs",
     "factors.ask_passkey": "a question to the browser; its answer is an event",
     "fleet.record_report": "telemetry every five seconds; only what changes a decision is an event",

@@ -13,6 +13,8 @@ MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|home/\w+)/\w")  # ruff's S108 see
 REGISTRY = re.compile(r"\b(?:pypi|pythonhosted|deb\.debian|huggingface|docker|ghcr|quay)\.(?:org|com|co|io|net)\b")
 INDEX_OPTION = re.compile(r"--(?:extra-)?index-url[ =]\S|https?://[\w.:@-]+/(?:simple|pypi)\b")
 TOO_LONG = 400
+# the auditor's verifier is one file on purpose: it is carried to a machine that has nothing but Python
+ONE_FILE = {Path("controlplane/verifier/redoubt_verify.py")}
 
 
 def test_no_file_or_folder_has_a_name_that_says_nothing():
@@ -53,7 +55,9 @@ def test_a_machine_path_and_a_registry_are_found():
 
 
 def test_no_python_file_is_longer_than_a_reader_bears():
-    assert [f"{path}: {n} lines" for path in files() if path.suffix == ".py" and (n := _lines(path)) > TOO_LONG] == []
+    python = [path for path in files() if path.suffix == ".py" and path not in ONE_FILE]
+
+    assert [f"{path}: {n} lines" for path in python if (n := _lines(path)) > TOO_LONG] == []
 
 
 def vague_names(paths: Iterable[Path]) -> Iterator[str]:

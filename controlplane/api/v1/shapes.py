@@ -82,6 +82,7 @@ def to_endpoint(view: EndpointView) -> admin.Endpoint:
 def to_audit_event(row: AuditEvent) -> admin.AuditEvent:
     return admin.AuditEvent(
         seq=row.seq,
+        event_id=row.event_id,
         at=row.at,
         actor=row.actor,
         role=row.role,

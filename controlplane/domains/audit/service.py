@@ -1,20 +1,192 @@
-"""Records what happened, in the same transaction as the change."""
+"""Records what happened, in the same transaction as the change, and proves it afterwards.
 
+Readers are authorised by who calls: policy stands above this domain.
+"""
+
+import secrets
+from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from controlplane.domains.audit import store
-from controlplane.domains.audit.tables import AuditEvent
-from controlplane.domains.audit.types import Actor
+from controlplane.domains.audit import rules, store
+from controlplane.domains.audit.tables import AuditCheckpoint, AuditCosignature, AuditEvent, AuditPersonal
+from controlplane.domains.audit.types import Actor, BehindItsWitnesses
+from controlplane.kit.crypto import seal, unseal
+from controlplane.kit.errors import Conflict, NotFound
+from controlplane.kit.ids import new_id
+from controlplane.kit.merkle import consistency_spans, inclusion_spans
+from controlplane.kit.note import BadNote, is_signed, parse_key, parse_note, parse_signature, write_proof
 from controlplane.kit.paging import Page
 from controlplane.kit.tx import Tx
 
+ENTRIES = "audit_entries"  # in tx.session.info: what the second sink must hold before the commit
+ERASED = "(erased)"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One event of a transaction that is not committed yet."""
+
+    event_id: str
+    body: str
+    role: str
+
+
+@dataclass(frozen=True)
+class FullEvent:
+    """An event with its place in the tree (None: not sealed yet) and what it says of a person (None: nothing)."""
+
+    event: AuditEvent
+    leaf_index: int | None
+    personal: str | None
+
 
 async def record(tx: Tx, actor: Actor, event: str, resource: str, **details: object) -> None:
-    """Write one event; it becomes true with the change it tells of, or not at all."""
-    row = AuditEvent(at=tx.now, actor=actor.id, role=actor.role, event=event, resource=resource, details=details)
+    """Write one event; it becomes true with the change it tells of, or not at all.
+
+    What is personal (wrapped in `Personal`, named in rules.PERSONAL_NAMES, or the actor's address) goes to a side
+    record under a key of its own. Never pass prompt text, secrets or tokens.
+    """
+    key = secrets.token_bytes(32)
+    made = rules.compose(new_id("evt"), actor, event, resource, details, around=_surrounding(tx), key=key)
+    row = AuditEvent(
+        event_id=made.event_id,
+        at=tx.now,
+        actor=rules.cut(rules.clean_text(actor.id), rules.LONGEST["actor"]),
+        role=actor.role,
+        event=rules.cut(rules.clean_text(event), rules.LONGEST["event"]),
+        resource=rules.cut(rules.clean_text(resource), rules.LONGEST["resource"]),
+        details=made.details,
+        body=made.body,
+    )
     store.add_event(tx, row)
+    if made.personal:
+        sealed = seal(key, made.personal.encode(), made.event_id.encode())
+        await store.add_personal(tx, AuditPersonal(event_id=made.event_id, subject=row.actor, sealed=sealed), key)
+    tx.session.info.setdefault(ENTRIES, []).append(Entry(made.event_id, made.body, actor.role))
+
+
+def _surrounding(tx: Tx) -> rules.Surrounding:
+    facts = tx.session.info
+    return rules.Surrounding(
+        at=tx.now,
+        node=str(facts.get("node", "")),
+        boot_id=str(facts.get("boot_id", "")),
+        request=str(facts.get("request_id", "")),
+        policy_digest=str(facts.get("policy_digest", "")),
+        approvals=tuple(map(str, facts.get("approvals", ()))),
+    )
 
 
 async def list_events(tx: Tx, page: Page) -> Sequence[AuditEvent]:
-    """Return events, newest first. The caller has authorised: policy stands above this domain."""
+    """Return events, newest first."""
     return await store.list_events(tx, page)
+
+
+async def get_event(tx: Tx, event_id: str) -> FullEvent:
+    """Return one event in full; raises NotFound."""
+    event = await store.find_event(tx, event_id)
+    if event is None:
+        raise NotFound(f"there is no event {event_id}", remedy="redoubt audit list")
+    leaf = await store.find_leaf(tx, event_id)
+    return FullEvent(event, None if leaf is None else leaf.leaf_index, await _personal(tx, event_id))
+
+
+async def _personal(tx: Tx, event_id: str) -> str | None:
+    found = await store.find_personal(tx, event_id)
+    if found is None:
+        return None
+    sealed, key = found
+    return ERASED if key is None else unseal(key, sealed, event_id.encode()).decode()
+
+
+async def list_entries(tx: Tx, page: Page) -> Sequence[tuple[int, bytes, str | None]]:
+    """Return leaves in order: index, hash, and the body unless it was purged."""
+    start = 0 if page.after is None else store.to_number(page.after) + 1
+    return await store.list_entries(tx, start, start + page.limit)
+
+
+async def get_checkpoint(tx: Tx, size: int | None = None) -> AuditCheckpoint:
+    """Return the checkpoint of a size, or the newest; raises NotFound."""
+    found = await store.find_checkpoint(tx, size)
+    if found is None:
+        raise NotFound("there is no such checkpoint", remedy="redoubt audit checkpoint", code="no_checkpoint")
+    return found
+
+
+async def list_checkpoints(tx: Tx, page: Page) -> Sequence[AuditCheckpoint]:
+    return await store.list_checkpoints(tx, page)
+
+
+async def sign_note(tx: Tx, checkpoint: AuditCheckpoint) -> str:
+    """Return a checkpoint's note with the cosignatures of its witnesses."""
+    return checkpoint.note + "".join(row.line for row in await store.list_cosignatures(tx, [checkpoint.size]))
+
+
+async def prove_consistency(tx: Tx, *, first: int, second: int) -> list[str]:
+    """Return the proof, in base64, that the tree of `first` leaves is the beginning of that of `second`."""
+    if not 0 < first <= second <= await store.read_size(tx):
+        raise NotFound(f"there is no way from {first} to {second} leaves", remedy="redoubt audit checkpoint")
+    return _base64(await store.hash_spans(tx, consistency_spans(first, second)))
+
+
+async def prove_inclusion(tx: Tx, *, event_id: str, size: int | None = None) -> str:
+    """Return a C2SP tlog-proof of one event, up to the checkpoint of `size` or the newest; raises NotFound."""
+    leaf = await store.find_leaf(tx, event_id)
+    checkpoint = await store.find_checkpoint(tx, size)
+    if leaf is None or checkpoint is None or checkpoint.size <= leaf.leaf_index:
+        raise NotFound(
+            f"no checkpoint covers event {event_id} yet",
+            remedy="ask again in ten seconds: a checkpoint is made every ten",
+            code="not_sealed",
+        )
+    hashes = await store.hash_spans(tx, inclusion_spans(leaf.leaf_index, checkpoint.size))
+    return write_proof(leaf.leaf_index, hashes, await sign_note(tx, checkpoint))
+
+
+async def count_leaves(tx: Tx) -> int:
+    return await store.read_size(tx)
+
+
+async def list_witnesses(tx: Tx) -> Sequence[AuditCosignature]:
+    """Return what each witness saw last."""
+    return await store.list_witnesses(tx)
+
+
+async def add_cosignature(tx: Tx, actor: Actor, *, size: int, verifier_key: str, line: str) -> AuditCosignature:
+    """Keep a witness's signature of one of our checkpoints; the caller knows that the key is the witness's own.
+
+    Raises NotFound when there is no such checkpoint (then the witness knows more than we do) and Conflict when the
+    signature is not over ours.
+    """
+    checkpoint = await get_checkpoint(tx, size)
+    try:
+        key, signature = parse_key(verifier_key), parse_signature(line)
+    except BadNote as error:
+        raise Conflict(f"no cosignature: {error}", remedy="sign the checkpoint as C2SP tlog-cosignature says") from None
+    if not is_signed(parse_note(checkpoint.note).body, signature, key):
+        raise Conflict(
+            f"{actor.id} signed another state of {size} leaves than ours",
+            remedy="compare the two checkpoints: one of them is forged",
+            code="split_view",
+        )
+    row = AuditCosignature(
+        witness=actor.id, size=size, root=checkpoint.root, verifier_key=verifier_key, line=str(signature), at=tx.now
+    )
+    store.add_cosignature(tx, row)
+    return row
+
+
+async def check_head(tx: Tx) -> None:
+    """Raise BehindItsWitnesses when a witness signed more leaves than there are, or another root."""
+    size, seen = await store.read_size(tx), await store.newest_witnessed_size(tx)
+    if seen > size:
+        raise BehindItsWitnesses(
+            f"a witness signed a log of {seen} events; this database holds {size}",
+            remedy="restore a newer backup; if none is, two people decide (decision 0021)",
+            code="behind_witness",
+        )
+
+
+def _base64(hashes: Sequence[bytes]) -> list[str]:
+    return [b64encode(value).decode() for value in hashes]

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from controlplane.kit.errors import Unavailable
+
 
 class Role(StrEnum):
     """Roles do not contain each other; people hold the first eight, processes and newcomers the rest."""
@@ -48,3 +50,25 @@ class Actor:
 
 SYSTEM = Actor("reconciler", Role.SYSTEM)
 NEWCOMER = Actor("newcomer", Role.NEWCOMER)
+
+
+@dataclass(frozen=True)
+class Personal:
+    """A detail that tells who a person is: it goes to the side record, which can be erased, and never into the log."""
+
+    value: str
+
+
+class Unrecorded(Unavailable):
+    """An event could not be kept in both places, so what it tells of did not happen. Why is in the log alone."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "what happens here cannot be recorded now, so nothing happens",
+            remedy="look at the log of the process for audit.refused; then try again",
+            code="unrecorded",
+        )
+
+
+class BehindItsWitnesses(Unavailable):
+    """The database knows less than what was seen of it before: it was rolled back, or it is another's."""
