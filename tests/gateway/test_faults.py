@@ -170,7 +170,7 @@ async def test_a_silent_replica_runs_into_the_time_limit(stage: Stage):
         hung_up.set()
 
     hung_up = asyncio.Event()
-    gateway = await stage.gateway(await stage.replica(say_nothing), first_byte_s=0.1)
+    gateway = await stage.gateway(await stage.replica(say_nothing), first_byte_s=1.0)
 
     response = await gateway.chat()
 
