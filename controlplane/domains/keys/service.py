@@ -132,7 +132,9 @@ def _checked(actor: Actor, bounds: Bounds) -> Bounds:
     try:
         sources = rules.canonical_sources(bounds.sources)
     except ValueError as error:
-        raise BadInput(f"a source is no network: {error}", remedy="write it as ADDRESS/LENGTH, a single address with /32") from None
+        raise BadInput(
+            f"a source is no network: {error}", remedy="write it as ADDRESS/LENGTH, a single address with /32"
+        ) from None
     parts = {name: tuple(sorted(set(getattr(bounds, name)))) for name in ("endpoints", "zones", "purposes")}
     return Bounds(project=project, classification=bounds.classification, sources=sources, **parts)
 
