@@ -13,7 +13,7 @@ from controlplane.bundle.repository import write_repository
 from controlplane.bundle.sbom import write_licences, write_sbom
 from controlplane.bundle.store import BlobStore, link_file
 from controlplane.bundle.weights import files_of, place_models
-from controlplane.bundle.wheels import requires_python
+from controlplane.bundle.wheels import refuse_startup_code, requires_python
 
 FOLDERS = {"deb": "apt/pool", "wheel": "wheels/files", "oci": "oci", "file": "files", "collection": "collections"}
 
@@ -82,6 +82,8 @@ def _place_project(folder: Path, project: Project) -> None:
 
 def _write_wheel_index(folder: Path, lock: Lock) -> None:
     files = folder / "wheels/files"
+    for wheel in lock.of("wheel"):
+        refuse_startup_code(files / wheel.filename)
     wheels = [
         IndexedWheel(
             wheel.name,

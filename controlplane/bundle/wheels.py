@@ -24,6 +24,9 @@ PROJECT = "redoubt"
 UNKNOWN_LICENCE = "unknown"
 LONGEST_LICENCE = 60
 PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;\\]+)")
+STARTUP = re.compile(
+    r"^(?:[^/]+\.data/(?:purelib|platlib|data/.*site-packages)/)?[^/]+\.pth$|(?:^|/)(?:site|user)customize\b"
+)
 HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
@@ -126,6 +129,21 @@ def _pip_download(target: Path, pins: list[Pin], python: Python) -> None:
 def requires_python(path: Path) -> str:
     """Return which interpreters a wheel's metadata admits."""
     return str(_metadata(path).get("Requires-Python") or "")
+
+
+def refuse_startup_code(path: Path) -> None:
+    """Raise Refused for a wheel with code that runs whenever Python starts, imported or not.
+
+    That is how LiteLLM 1.82.7 and 1.82.8 stole secrets; a hash in the lock does not help when the lock was made after.
+    """
+    with zipfile.ZipFile(path) as archive:
+        found = [name for name in archive.namelist() if STARTUP.search(name)]
+    if found:
+        raise Refused(
+            f"{path.name} holds code that runs whenever Python starts: {found[0]}",
+            remedy="look at the package; pin a version without it: make lock, then redoubt bundle lock",
+            code="startup_code",
+        )
 
 
 def wheel_licence(path: Path) -> str:
