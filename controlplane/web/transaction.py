@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from controlplane.kit.tx import Database, Tx
+from controlplane.web.answers import request_id_of
 
 
 def database_of(request: Request) -> Database:
@@ -17,6 +18,7 @@ def database_of(request: Request) -> Database:
 
 async def open_transaction(request: Request) -> AsyncIterator[Tx]:
     async with database_of(request).transaction() as tx:
+        tx.session.info["request_id"] = request_id_of(request.scope)  # audit writes it into each event
         yield tx
 
 
