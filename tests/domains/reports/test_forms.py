@@ -11,7 +11,18 @@ from controlplane.domains.reports.rules.compose import compose
 from controlplane.domains.reports.rules.page import to_html
 from controlplane.domains.reports.rules.print import to_pdf
 from controlplane.domains.reports.rules.table import harmless, to_csv
-from tests.domains.reports.facts import EVENTS, EVIDENCE, HEADING, PERIOD, a_report, event, person, span
+from tests.domains.reports.facts import (
+    CHECKPOINT,
+    EVENTS,
+    EVIDENCE,
+    HEADING,
+    NOTE,
+    PERIOD,
+    a_report,
+    event,
+    person,
+    span,
+)
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -129,3 +140,10 @@ def test_a_report_of_many_people_has_as_many_pages():
     report = compose(HEADING, PERIOD, people, {}, [], {})
     assert len(re.findall(rb"/Type\s*/Page\b", to_pdf(report))) >= 60
     assert to_html(report).count("<section><h2>p") == 60
+
+
+def test_a_checkpoint_that_many_witnesses_signed_still_fits_a_code():
+    note = NOTE + "".join(f"\N{EM DASH} node{i}.example {'A' * 100}\n" for i in range(500))
+    signed = a_report().model_copy(update={"checkpoint": CHECKPOINT.model_copy(update={"note": note})})
+    assert to_html(signed).count("<svg viewBox") == 5
+    assert to_pdf(signed).startswith(b"%PDF-")

@@ -10,7 +10,7 @@ import segno
 
 from controlplane.contracts.reports import AccessReport, Checkpoint
 from controlplane.domains.reports.rules.picture import Drawing, draw_matrix, draw_timeline
-from controlplane.domains.reports.rules.words import Listing, findings, instant, list_object, list_person
+from controlplane.domains.reports.rules.words import Listing, findings, instant, list_object, list_person, short_note
 
 STYLE = """
 :root { color-scheme: light }
@@ -143,7 +143,7 @@ def _qr(checkpoint: Checkpoint | None) -> str:
     if checkpoint is None:
         return ""
     sink = io.BytesIO()
-    segno.make_qr(checkpoint.note, error="m").save(
+    segno.make_qr(short_note(checkpoint.note), error="m").save(
         sink, kind="svg", xmldecl=False, svgns=False, omitsize=True, svgclass="qr", lineclass=None, border=2,
         title="The checkpoint of the log",
     )  # fmt: skip

@@ -17,7 +17,7 @@ from reportlab.platypus import Flowable, LongTable, PageBreak, Paragraph, Simple
 
 from controlplane.contracts.reports import AccessReport
 from controlplane.domains.reports.rules.picture import Drawing, draw_matrix, draw_timeline
-from controlplane.domains.reports.rules.words import Listing, findings, instant, list_object, list_person
+from controlplane.domains.reports.rules.words import Listing, findings, instant, list_object, list_person, short_note
 
 MARGIN = 14 * mm
 ACROSS = A4[0] - 2 * MARGIN - 12  # a frame pads by six points on each side
@@ -102,7 +102,7 @@ def _ending(report: AccessReport) -> Iterator[Flowable]:
         )
         yield from (_text(line or " ") for line in report.checkpoint.note.splitlines())
         code = Canvas(45 * mm, 45 * mm)
-        code.add(QrCodeWidget(report.checkpoint.note, barWidth=45 * mm, barHeight=45 * mm))
+        code.add(QrCodeWidget(short_note(report.checkpoint.note), barWidth=45 * mm, barHeight=45 * mm))
         yield code
 
 

@@ -23,6 +23,12 @@ def instant(at: datetime | None) -> str:
     return "" if at is None else at.strftime("%Y-%m-%d %H:%M:%SZ")
 
 
+def short_note(note: str) -> str:
+    """Return a checkpoint with the log's own signature alone: what a QR code holds, however many witnesses signed."""
+    body, mark, signatures = note.partition("\n\n")
+    return body + mark + signatures.split("\n", 1)[0] + "\n"
+
+
 def findings(report: AccessReport) -> list[str]:
     """Return what a reader should look at first."""
     return [text for person in report.principals for text in _findings(person)]
