@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from fastapi import APIRouter, FastAPI
 
+from controlplane.api import oauth
 from controlplane.api.errors import add_error_handlers
 from controlplane.api.v1 import audit, fleet, health, identity, incidents, keys, machines, pki, runs, serving
 from controlplane.domains.factors.service import Means
@@ -11,6 +12,7 @@ from controlplane.domains.pki.service import Authority
 from controlplane.kit.tx import Database
 from controlplane.web.denials import DenialCounter
 from controlplane.web.limits import Guard, Limits
+from controlplane.web.oidc.issuer import Issuer
 
 PREFIX = "/api/v1"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -32,6 +34,7 @@ class Surroundings:
     limits: Limits = field(default_factory=Limits)
     describes_itself: bool = False
     authority: Authority | None = None  # what issues machines' leaves; the box has none
+    issuer: Issuer | None = None
 
 
 def make_admin_app(given: Surroundings) -> FastAPI:
@@ -42,12 +45,16 @@ def make_admin_app(given: Surroundings) -> FastAPI:
     ]  # fmt: skip
     if given.gateway_token is not None:
         routers.append(machines.router)
-    return _make_app(given, "Redoubt admin API", routers)
+    app = _make_app(given, "Redoubt admin API", routers)
+    app.include_router(oauth.router)
+    return app
 
 
 def make_machine_app(given: Surroundings) -> FastAPI:
     """Agents' and gateways' calls; the listener demands a certificate of the site CA."""
-    return _make_app(given, "Redoubt machine API", [machines.router, pki.machine_router])
+    app = _make_app(given, "Redoubt machine API", [machines.router, pki.machine_router])
+    app.include_router(oauth.machine_router)
+    return app
 
 
 def _make_app(given: Surroundings, title: str, routers: list[APIRouter]) -> FastAPI:
@@ -62,6 +69,7 @@ def _make_app(given: Surroundings, title: str, routers: list[APIRouter]) -> Fast
     app.add_middleware(Guard, names=given.names, limits=given.limits)
     app.state.authority = given.authority
     app.state.means = given.means
+    app.state.issuer = given.issuer
     app.include_router(health.router)
     for router in routers:
         app.include_router(router, prefix=PREFIX)

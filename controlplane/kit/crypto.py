@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -105,3 +106,10 @@ def self_signed(common_name: str, *, days: int = 30) -> SelfSigned:
     )
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return SelfSigned(pem, certificate.public_bytes(Encoding.PEM))
+
+
+def derive_signing_key(root: Ed25519PrivateKey, name: str) -> Ed25519PrivateKey:
+    """Return the key that `root` has for `name` (HKDF, RFC 5869): many keys, one secret on the disk."""
+    secret = root.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+    seed = HKDF(hashes.SHA256(), 32, salt=None, info=name.encode()).derive(secret)
+    return Ed25519PrivateKey.from_private_bytes(seed)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
@@ -16,6 +17,7 @@ from controlplane.kit.issuing import Issuer
 from controlplane.kit.loop import run_every
 from controlplane.kit.tls import server_context
 from controlplane.kit.tx import Database
+from controlplane.main.oauth_keys import KEEP_EVERY_S, keep_keys, make_issuer
 from controlplane.main.process import config_path, run_process
 from controlplane.main.settings import ApiSettings, Listen, read_settings
 from controlplane.main.wiring import open_database, open_means
@@ -31,6 +33,7 @@ async def serve(settings: ApiSettings) -> None:
     database = open_database(settings.database)
     means = open_means(settings)
     token = settings.gateway_token_file.read_text().strip() if settings.gateway_token_file else None
+    issuer = make_issuer(settings.origin, settings.oauth)
     given = Surroundings(
         settings.site,
         database,
@@ -40,6 +43,7 @@ async def serve(settings: ApiSettings) -> None:
         names=names_of(settings),
         describes_itself=settings.describes_itself,
         authority=_authority(settings),
+        issuer=issuer,
     )
     apps = [make_admin_app(given)]
     servers = [make_server(apps[0], settings.listen, machine=False)]
@@ -47,6 +51,9 @@ async def serve(settings: ApiSettings) -> None:
         apps.append(make_machine_app(given))
         servers.append(make_server(apps[1], settings.machine, machine=True))
     tasks = [asyncio.create_task(server.serve()) for server in servers]
+    if issuer is not None:
+        keep = partial(keep_keys, database, issuer.keys)
+        tasks.append(asyncio.create_task(run_every("oauth.keys", KEEP_EVERY_S, keep)))
     counters: list[DenialCounter] = [app.state.denials for app in apps]
     tasks.append(asyncio.create_task(run_every("beat", BEAT_S, lambda: _beat(database, counters))))
     try:
@@ -54,7 +61,8 @@ async def serve(settings: ApiSettings) -> None:
     finally:
         for server in servers:
             server.should_exit = True
-        tasks[-1].cancel()
+        for loop in tasks[len(servers) :]:
+            loop.cancel()
         await asyncio.wait(tasks, timeout=15)
         for counter in counters:
             await record_counts(database, counter.settle())

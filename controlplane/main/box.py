@@ -107,6 +107,7 @@ def _write_settings(made: Box, database_url: str) -> None:
     _write_once(home / "snapshot.key", new_signing_key_pem())
     (home / "snapshot.pub").write_bytes(public_pem(load_signing_key(home / "snapshot.key")))
     _write_once(home / "factors.key", secrets.token_urlsafe(32).encode())
+    _write_once(home / "oauth.key", new_signing_key_pem())
     _write_once(home / "gateway.token", secrets.token_urlsafe(32).encode())
     (home / "api.toml").write_text(f"""\
 site = "box"
@@ -116,6 +117,8 @@ gateway_token_file = "{home}/gateway.token"
 url = "{database_url}"
 [factors]
 key = "{home}/factors.key"
+[oauth]
+signing_key = "{home}/oauth.key"
 [listen]
 host = "127.0.0.1"
 port = {made.api_port}

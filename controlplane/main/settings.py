@@ -60,6 +60,16 @@ class Issuing(Settings):
     joins_need_approval: bool = False
 
 
+class OauthSettings(Settings):
+    """The authorization server: the file (0600) from which its signing keys are derived; its name is `origin`.
+
+    `machine_url` is the machine listener, where a service proves itself by its certificate.
+    """
+
+    signing_key: Path
+    machine_url: str = Field(default="", pattern=r"^(https://[a-z0-9.:\[\]-]+)?$")
+
+
 class FactorSettings(Settings):
     """`key` seals secrets of authenticator apps; the cost of a password's hash is argon2id's (RFC 9106)."""
 
@@ -87,6 +97,7 @@ class ApiSettings(Settings):
     machine: Listen | None = None
     gateway_token_file: Path | None = None
     issuing: Issuing | None = None
+    oauth: OauthSettings | None = None
     run_lease_s: float = Field(default=10.0, gt=0)
 
 

@@ -32,6 +32,11 @@ class Peer:
     name: str
     leaf: PresentLeaf
 
+    @property
+    def uri(self) -> str:
+        """The URI name of the certificate, as the site CA wrote it."""
+        return f"redoubt://{self.site}/zone/{self.zone}/{self.kind}/{self.name}"
+
 
 def read_peer(der: bytes | None) -> Peer | None:
     """Return the one identity of a certificate that TLS has verified; none or several are nobody."""

@@ -61,6 +61,11 @@ OPEN = {
     "/api/v1/runs/{replica_id}/lease",
     "/openapi.json",
 }
+# The protocol's own: each but the last three wants a client's or a token's proof, see tests/web/oidc.
+OPEN |= {f"/oauth/{name}" for name in ("token", "device_authorization", "introspect", "revoke", "userinfo", "jwks")} | {
+    "/.well-known/openid-configuration",
+    "/.well-known/oauth-authorization-server",
+}
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)

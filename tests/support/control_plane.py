@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import httpx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
 from sqlalchemy import select, update
 
@@ -23,6 +24,7 @@ from controlplane.kit.clock import SystemClock
 from controlplane.kit.errors import Unavailable
 from controlplane.kit.ids import new_id
 from controlplane.kit.tx import Database, Tx
+from controlplane.web.oidc.issuer import Issuer
 from controlplane.web.peer import Peer
 from tests.support.machines import make_authority, make_leaf
 from tests.support.means import make_means
@@ -110,7 +112,7 @@ class ControlPlane:
     @asynccontextmanager
     async def machine(self, kind: str, name: str, *, site: str = SITE) -> AsyncIterator[httpx.AsyncClient]:
         """Speak to the machine API as the holder of a certificate."""
-        transport = httpx.ASGITransport(_as_peer(self.machine_app, _peer(self, kind, name, site)))
+        transport = httpx.ASGITransport(_as_peer(self.machine_app, peer_of(self, kind, name, site)))
         async with httpx.AsyncClient(transport=transport, base_url="http://api/api/v1", trust_env=False) as client:
             yield client
 
@@ -161,9 +163,11 @@ def make_control_plane(database_url: str) -> ControlPlane:
     clock = TestClock()
     database = Database(database_url, clock, pool=5)
     engine = TableEngine()
-    authority = make_authority(SITE)
+    authority, issuer = make_authority(SITE), Issuer("https://api", Ed25519PrivateKey.generate())
     means = make_means(database_url, clock)
-    given = Surroundings(SITE, database, 10.0, None, means, names=frozenset({"api"}), authority=authority)
+    given = Surroundings(
+        SITE, database, 10.0, None, means, names=frozenset({"api"}), authority=authority, issuer=issuer
+    )
     place = RunPlace(
         "python", "https://ctl1:8443", "PEM", "redoubt://testsite/zone/north/service/gateway", "/models", 1, 2, ""
     )
@@ -258,7 +262,7 @@ def make_manifest(name: str = "tiny", *, weights: int = 10 * GIB) -> ModelManife
     )
 
 
-def _peer(plane: ControlPlane, kind: str, name: str, site: str) -> Peer:
+def peer_of(plane: ControlPlane, kind: str, name: str, site: str = SITE) -> Peer:
     leaf = make_leaf(kind, name, site=site, now=plane.clock.now())
     return Peer(site, leaf.zone, kind, name, leaf)
 

@@ -64,7 +64,8 @@ class Session(Table):
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     principal_id: Mapped[str] = mapped_column(ForeignKey("principals.id"), index=True)
-    client: Mapped[str] = mapped_column(String(120))
+    client: Mapped[str] = mapped_column(String(120), index=True)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(String(40)))
     methods: Mapped[list[str]] = mapped_column(ARRAY(String(40)))
     source: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))

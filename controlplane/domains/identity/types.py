@@ -42,6 +42,9 @@ class Carrier(StrEnum):
 PREFIX = {KeyKind.ADMIN: "rda", KeyKind.INFERENCE: "rdk"}
 TOKEN_PREFIX = {TokenKind.ACCESS: "rdt", TokenKind.REFRESH: "rdr", TokenKind.COOKIE: "rds"}
 
+# What a session without an OAuth client is for: all that its holder may do. A client gets what was consented to.
+API_SCOPE = "api"
+
 # Roles that people and services are granted; the others belong to machines and to the process itself.
 GRANTABLE = (
     Role.PLATFORM_ADMIN, Role.SECURITY_ADMIN, Role.OPERATOR, Role.DATA_STEWARD, Role.AUDITOR, Role.TENANT_ADMIN,
@@ -57,4 +60,26 @@ class IssuedTokens:
     access: str
     refresh: str
     cookie: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class SessionFacts:
+    """What the authorization server may know of a session: for which client, for what, and how it began."""
+
+    session_id: str
+    client: str
+    principal_id: str
+    principal_name: str
+    scopes: frozenset[str]
+    methods: tuple[str, ...]
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class TokenFacts:
+    """A token and its session."""
+
+    session: SessionFacts
+    created_at: datetime
     expires_at: datetime

@@ -8,7 +8,7 @@ from controlplane.domains.audit.types import NEWCOMER, Actor
 from controlplane.domains.identity import rules
 from controlplane.domains.identity.store import sessions as store
 from controlplane.domains.identity.tables import Session, Token
-from controlplane.domains.identity.types import TOKEN_PREFIX, Carrier, IssuedTokens, TokenKind
+from controlplane.domains.identity.types import API_SCOPE, TOKEN_PREFIX, Carrier, IssuedTokens, TokenKind
 from controlplane.domains.policy import service as policy
 from controlplane.domains.policy.types import Resource
 from controlplane.kit.canonical import sha256_hex
@@ -31,6 +31,7 @@ async def start_session(
     source: str,
     strong: bool,
     carrier: Carrier = Carrier.PAIR,
+    scopes: tuple[str, ...] = (API_SCOPE,),
     lasts_until: datetime | None = None,
 ) -> IssuedTokens:
     """Begin a session for a principal whose factors the caller has checked; its secrets are in the answer only."""
@@ -41,8 +42,9 @@ async def start_session(
     latest = tx.now + rules.SESSION_LIFETIME
     ends_at = min(lasts_until or latest, latest)
     row = Session(
-        id=new_id("ses"), principal_id=principal_id, client=client, methods=list(methods), source=source,
-        created_at=tx.now, seen_at=tx.now, strong_at=tx.now if strong else None, revoked_at=None, revoked_why="",
+        id=new_id("ses"), principal_id=principal_id, client=client, scopes=list(scopes), methods=list(methods),
+        source=source, created_at=tx.now, seen_at=tx.now, strong_at=tx.now if strong else None, revoked_at=None,
+        revoked_why="",
         idle_expires_at=min(tx.now + rules.IDLE_LIFETIME, ends_at), absolute_expires_at=ends_at,
     )  # fmt: skip
     store.add(tx, row)
@@ -79,9 +81,11 @@ async def refresh_session(tx: Tx, secret: str, *, client: str, source: str) -> I
     return _issue(tx, row, Carrier.PAIR)
 
 
-async def authenticate(tx: Tx, secret: str, *, source: str, kind: TokenKind = TokenKind.ACCESS) -> Actor:
+async def authenticate(
+    tx: Tx, secret: str, *, source: str, kind: TokenKind = TokenKind.ACCESS, scope: str = API_SCOPE
+) -> Actor:
     """Return whose live token this is; raises Unauthenticated, the same for every cause. One indexed look-up."""
-    found = await store.find_bearer(tx, sha256_hex(secret.encode()), kind)
+    found = await store.find_bearer(tx, sha256_hex(secret.encode()), kind, scope)
     if found is None:
         raise _not_live("the token is unknown, revoked or expired")
     if not found.roles:

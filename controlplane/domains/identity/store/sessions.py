@@ -51,13 +51,14 @@ def add(tx: Tx, row: Session | Token) -> None:
     tx.session.add(row)
 
 
-async def find_bearer(tx: Tx, sha256: str, kind: TokenKind) -> Bearer | None:
+async def find_bearer(tx: Tx, sha256: str, kind: TokenKind, scope: str) -> Bearer | None:
     """Return whose live token this is: one statement, every condition in it, nothing remembered."""
     live = (
         (Token.sha256 == sha256)
         & (Token.kind == kind)
         & Token.used_at.is_(None)
         & (Token.expires_at > tx.now)
+        & Session.scopes.contains([scope])
         & Session.revoked_at.is_(None)
         & (Session.idle_expires_at > tx.now)
         & (Session.absolute_expires_at > tx.now)
