@@ -6,7 +6,20 @@ from fastapi import APIRouter, FastAPI
 
 from controlplane.api import oauth
 from controlplane.api.errors import add_error_handlers
-from controlplane.api.v1 import audit, fleet, health, identity, incidents, keys, machines, pki, runs, serving
+from controlplane.api.v1 import (
+    approvals,
+    audit,
+    fleet,
+    health,
+    identity,
+    incidents,
+    keys,
+    machines,
+    pki,
+    policy,
+    runs,
+    serving,
+)
 from controlplane.domains.factors.service import Means
 from controlplane.domains.pki.service import Authority
 from controlplane.kit.tx import Database
@@ -41,7 +54,7 @@ def make_admin_app(given: Surroundings) -> FastAPI:
     """Admin API and runners' calls; on the box machines' calls too."""
     routers = [
         identity.router, keys.router, fleet.router, serving.router, audit.router, incidents.router, runs.router,
-        pki.router,
+        pki.router, policy.router, approvals.router,
     ]  # fmt: skip
     if given.gateway_token is not None:
         routers.append(machines.router)

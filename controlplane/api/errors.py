@@ -9,6 +9,8 @@ from starlette.exceptions import HTTPException
 from controlplane.contracts.admin import Problem
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import NEWCOMER
+from controlplane.domains.policy import service as policy
+from controlplane.domains.policy.types import PolicyDenied
 from controlplane.kit.errors import (
     BadInput,
     Denied,
@@ -92,6 +94,8 @@ async def _record_denial(request: Request, error: RedoubtError) -> None:
             await audit.record(
                 tx, who, "request.denied", _path_of(request), method=request.method, code=error.code, source=source
             )
+            if isinstance(error, PolicyDenied):
+                await policy.record_denial(tx, who, error)
     except RedoubtError as failure:
         log.warning("denial.unrecorded", path=_path_of(request), error=failure.detail)
 

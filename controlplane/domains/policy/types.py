@@ -114,15 +114,23 @@ class Answer:
     disputed: bool = False
 
 
+@dataclass(frozen=True)
+class Decided:
+    """An answer with its question, under the policies that `digest` names."""
+
+    question: Question
+    answer: Answer
+    digest: str
+
+
 class PolicyDenied(Denied):
-    """A denial that knows its question, so that the edge can record what the rolled-back request could not."""
+    """A denial that knows what was decided, so that the edge can record what the rolled-back request could not."""
 
     def __init__(
-        self, detail: str, *, remedy: str, code: str, reasons: tuple[str, ...], question: Question, answer: Answer,
-        digest: str,
-    ) -> None:  # fmt: skip
+        self, detail: str, *, remedy: str, decided: Decided, code: str = "", reasons: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(detail, remedy=remedy, code=code, reasons=reasons)
-        self.question, self.answer, self.digest = question, answer, digest
+        self.decided = decided
 
 
 class StepUpRequired(PolicyDenied):

@@ -5,6 +5,7 @@ https://docs.cedarpolicy.com/auth/authorization.html says so ("skip on error"); 
 
 import ipaddress
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,11 @@ from controlplane.domains.policy.types import BrokenPolicies, Kind, Question, Ve
 from controlplane.kit.canonical import canonical_json, sha256_hex
 
 LONGEST_POLICIES = 256 * 1024  # characters
+DEEPEST = 50  # cedarpy 4.12.2 dies between 100 and 1,000
+MOST_IFS = 200  # and of chained ifs between 1,000 and 10,000
+STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*', re.DOTALL)
+BRACKET = re.compile(r"[()\[\]{}]")
+IF = re.compile(r"\bif\b")
 ENTITIES = """\
 entity Role;
 entity Principal in [Role] = { name: String, project: String };
@@ -36,6 +42,7 @@ class Engine:
     schema: cedarpy.Schema
     verbs: Verbs
     digest: str
+    count: int
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,9 @@ class Verdict:
 
 def load(policies: str, verbs: Verbs) -> Engine:
     """Parse and validate; raises BrokenPolicies with every finding. Each policy must have an @id of its own."""
-    if len(policies) > LONGEST_POLICIES:
-        raise _broken([f"the policies are {len(policies)} characters long, {LONGEST_POLICIES} at most"])
+    too_much = list(_too_much(policies))
+    if too_much:
+        raise _broken(too_much)
     schema_text = to_schema(verbs)
     try:
         parsed, schema = cedarpy.PolicySet.from_str(policies), cedarpy.Schema.from_str(schema_text)
@@ -56,14 +64,41 @@ def load(policies: str, verbs: Verbs) -> Engine:
         found = cedarpy.validate_policies(policies, schema)
     except ValueError as error:
         raise _broken([str(error)]) from None
-    problems = [str(error) for error in found.errors]
-    problems += [f"{name}: it has no @id" for name, given in ids if not given]
+    problems = [_in_words(error, dict(ids)) for error in found.errors]
+    problems += [f"{_ordinal(name)}: it has no @id" for name, given in ids if not given]
     named = [given for _, given in ids if given]
     problems += [f"two policies have the @id {name}" for name in sorted({n for n in named if named.count(n) > 1})]
     if problems or not found.validation_passed:
         raise _broken(problems or ["the policies do not fit the schema"])
     digest = sha256_hex(canonical_json({"policies": policies, "schema": schema_text}))
-    return Engine(parsed, schema, verbs, digest)
+    return Engine(parsed, schema, verbs, digest, len(ids))
+
+
+def _in_words(error: cedarpy.ValidationError, ids: dict[str, str]) -> str:
+    """Return a finding of Cedar's with the policy called by its @id instead of its place."""
+    name = error.policy_id
+    said = error.error.removeprefix(f"for policy `{name}`, ")
+    return f"{ids.get(name) or _ordinal(name)}: {said}"
+
+
+def _ordinal(name: str) -> str:
+    number = name.removeprefix("policy")
+    return f"policy number {int(number) + 1}" if number.isdecimal() else name
+
+
+def _too_much(policies: str) -> Iterator[str]:
+    """Yield what Cedar must not be given: its parser has no limit and takes the whole process with it (SIGSEGV)."""
+    if len(policies) > LONGEST_POLICIES:
+        yield f"the policies are {len(policies)} characters long, {LONGEST_POLICIES} at most"
+    code = STRING_OR_COMMENT.sub(" ", policies)
+    depth = deepest = 0
+    for sign in BRACKET.findall(code):
+        depth = depth + 1 if sign in "([{" else max(depth - 1, 0)
+        deepest = max(deepest, depth)
+    if deepest > DEEPEST:
+        yield f"brackets are nested {deepest} deep, {DEEPEST} at most"
+    if (ifs := len(IF.findall(code))) > MOST_IFS:
+        yield f"there are {ifs} ifs, {MOST_IFS} at most"
 
 
 def ask(engine: Engine, question: Question) -> Verdict:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from controlplane.domains.audit.types import Role
 from controlplane.domains.policy.types import MACHINES, SECRET, STAFF, TENANTS, Kind, Place, Question, Resource, Verb
 
+APPROVAL = "approval.decide"
 Clause = Callable[[Question, Verb], bool]
 
 
@@ -41,6 +42,11 @@ def _tenant(question: Question, verb: Verb) -> bool:
     return question.resource.project == question.project or verb.own or (verb.shared and not question.resource.project)
 
 
+def _approver(question: Question, verb: Verb) -> bool:
+    """The second of two people is a security administrator."""
+    return verb.name != APPROVAL or Role.SECURITY_ADMIN in question.roles
+
+
 def _jurisdiction(question: Question, verb: Verb) -> bool:
     """Data goes only where its label lets it be; with no label, to no other zone than its own."""
     return not verb.moves or (question.to is not None and _may_be_in(question.resource, question.to))
@@ -67,6 +73,7 @@ CLAUSES: dict[str, Clause] = {
     "auditor": _auditor,
     "own": _own,
     "tenant": _tenant,
+    "approver": _approver,
     "jurisdiction": _jurisdiction,
     "classification": _classification,
 }
@@ -76,6 +83,7 @@ MEANING = {
     "auditor": "who audits changes nothing",
     "own": "it may only be asked about oneself",
     "tenant": "a tenant reaches its own project and what the site shares",
+    "approver": "the second of two people is a security administrator",
     "jurisdiction": "the label does not let the data be there",
     "classification": "secret things want a second factor, and data goes to no place below its classification",
 }

@@ -59,6 +59,10 @@ unless {{
   (action in Action::"kind/shared" && resource.project == "")
 }};
 
+@id("approvers-are-security-administrators")
+forbid (principal, action == Action::"approval.decide", resource)
+unless {{ principal in Role::"security-admin" }};
+
 @id("data-goes-where-its-label-lets-it")
 forbid (principal, action, resource)
 when {{ action in Action::"kind/moves" }}

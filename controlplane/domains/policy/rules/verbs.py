@@ -51,7 +51,7 @@ VERBS: Verbs = to_table(
     read("access.check_own", *PEOPLE, own=True),
     read("approval.read", PA, SA, OP, DS, AU),
     write("approval.propose", PA, SA, OP, DS),
-    write("approval.decide", SA, dangerous=True),
+    Verb("approval.decide", Kind.WRITE, frozenset({SA}), dangerous=True),  # break-glass approves nothing
     read("policy.read", PA, SA, OP, AU),
     write("policy.propose", PA, SA, dangerous=True),
     write("policy.publish", PA, SA, dangerous=True, four_eyes=True),
