@@ -19,6 +19,7 @@ from controlplane.kit.tls import server_context
 from controlplane.kit.tx import Database
 from controlplane.main.oauth_keys import KEEP_EVERY_S, keep_keys, make_issuer
 from controlplane.main.process import config_path, run_process
+from controlplane.main.record import start_recorder
 from controlplane.main.settings import ApiSettings, Listen, read_settings
 from controlplane.main.wiring import open_database, open_means
 from controlplane.web.denials import DenialCounter, record_counts
@@ -32,6 +33,7 @@ async def serve(settings: ApiSettings) -> None:
     """Serve until cancelled, then finish what runs."""
     database = open_database(settings.database)
     means = open_means(settings)
+    recorder = await start_recorder(settings.audit, "api", database, means.aside)
     token = settings.gateway_token_file.read_text().strip() if settings.gateway_token_file else None
     issuer = make_issuer(settings.origin, settings.oauth)
     given = Surroundings(
@@ -66,6 +68,7 @@ async def serve(settings: ApiSettings) -> None:
         await asyncio.wait(tasks, timeout=15)
         for counter in counters:
             await record_counts(database, counter.settle())
+        await recorder.close()
         await database.close()
         await means.aside.close()
 

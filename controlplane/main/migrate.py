@@ -3,12 +3,12 @@
 import sys
 
 from controlplane.main.process import config_path, run_process
-from controlplane.main.settings import ApiSettings, read_settings
+from controlplane.main.settings import MigrateSettings, read_settings
 from controlplane.main.wiring import open_database
 from controlplane.migrations.upgrade import upgrade
 
 
-async def migrate(settings: ApiSettings) -> None:
+async def migrate(settings: MigrateSettings) -> None:
     database = open_database(settings.database)
     try:
         async with database.connection() as connection:
@@ -19,4 +19,4 @@ async def migrate(settings: ApiSettings) -> None:
 
 
 if __name__ == "__main__":
-    run_process("migrate", migrate(read_settings(ApiSettings, config_path("migrate"))))
+    run_process("migrate", migrate(read_settings(MigrateSettings, config_path("migrate"))))

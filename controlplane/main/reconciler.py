@@ -5,8 +5,10 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
+from controlplane.domains.audit.loops import Sealer, TileFolder
 from controlplane.domains.audit.types import SYSTEM
 from controlplane.domains.health import service as health
 from controlplane.domains.serving import service as serving
@@ -16,9 +18,11 @@ from controlplane.engines.process import ProcessEngine
 from controlplane.engines.slurm.engine import SlurmEngine
 from controlplane.kit.clock import SystemClock
 from controlplane.kit.crypto import load_signing_key
+from controlplane.kit.key_file import KeyFile
 from controlplane.kit.loop import run_every
 from controlplane.kit.tx import Database
 from controlplane.main.process import config_path, run_process
+from controlplane.main.record import Recorder, start_recorder
 from controlplane.main.settings import (
     ProcessEngineSettings,
     ReconcilerSettings,
@@ -27,6 +31,7 @@ from controlplane.main.settings import (
 )
 from controlplane.main.wiring import open_database
 
+SEAL_S = 1.0
 PUBLISH_S = 0.3
 INCIDENTS_S = 2.0
 
@@ -34,16 +39,37 @@ INCIDENTS_S = 2.0
 async def reconcile(settings: ReconcilerSettings) -> None:
     """Converge until cancelled."""
     database = open_database(settings.database)
+    recorder = await start_recorder(settings.audit, "reconciler", database)
+    sealer = make_sealer(settings, database, recorder)
     loops = ServingLoops(database, make_engine(settings), _place(settings))
     try:
         await asyncio.gather(
+            run_every("seal", SEAL_S, partial(_seal, sealer)),
             run_every("converge", settings.period_s, loops.converge),
             run_every("expire", settings.period_s, loops.expire),  # a scheduler that hangs delays no failover
             run_every("incidents", INCIDENTS_S, _settler(database)),
             run_every("publish", PUBLISH_S, _publisher(database, settings)),
         )
     finally:
+        await sealer.step(last=True)
+        await recorder.close()
         await database.close()
+
+
+def make_sealer(settings: ReconcilerSettings, database: Database, recorder: Recorder) -> Sealer:
+    """Return the log's sealer; the log's name is the site's."""
+    return Sealer(
+        database,
+        settings.site,
+        KeyFile(settings.audit.key).get,
+        SystemClock(),
+        tell=recorder.sink.mark_checkpoint,
+        tiles=TileFolder(settings.audit.folder / "log"),
+    )
+
+
+async def _seal(sealer: Sealer) -> None:
+    await sealer.step()
 
 
 def make_engine(settings: ReconcilerSettings) -> Engine:

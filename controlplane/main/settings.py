@@ -79,6 +79,14 @@ class FactorSettings(Settings):
     lanes: int = Field(default=1, ge=1)
 
 
+class AuditSettings(Settings):
+    """`folder` is on another disk than the database; `key` signs checkpoints. The ballast is room for break-glass."""
+
+    folder: Path
+    key: Path
+    ballast_bytes: int = Field(default=16 * 1024**2, ge=0)
+
+
 class ApiSettings(Settings):
     """`origin` is how browsers and clients reach this process, without a path; one name, for passkeys are bound to it.
 
@@ -92,6 +100,7 @@ class ApiSettings(Settings):
     describes_itself: bool = False
     origin: str = Field(pattern=r"^https?://[a-z0-9.-]+(?::[0-9]+)?$")
     factors: FactorSettings
+    audit: AuditSettings
     database: Database
     listen: Listen
     machine: Listen | None = None
@@ -135,9 +144,16 @@ class SlurmEngineSettings(Settings):
     qos: str = "serving"
 
 
+class MigrateSettings(Settings):
+    """The database as its owner: the processes that serve may not change its tables, and not rewrite its log."""
+
+    database: Database
+
+
 class ReconcilerSettings(Settings):
     site: str
     database: Database
+    audit: AuditSettings
     snapshot: SnapshotSigning
     runner: RunnerPlacement
     engine: ProcessEngineSettings | SlurmEngineSettings = Field(discriminator="kind")

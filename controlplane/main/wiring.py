@@ -1,6 +1,8 @@
 """What several processes with a database wire alike."""
 
+import socket
 from importlib.resources import files
+from pathlib import Path
 
 from controlplane.domains import factors as factors_package
 from controlplane.domains.factors.service import Means
@@ -13,11 +15,17 @@ from controlplane.main.settings import ApiSettings
 from controlplane.main.settings import Database as DatabaseSettings
 
 ASIDE_POOL = 2
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def open_database(settings: DatabaseSettings) -> Database:
     tls = None if settings.tls is None else client_context(settings.tls.ca, settings.tls.files)
-    return Database(settings.url, SystemClock(), tls=tls, pool=settings.pool)
+    return Database(settings.url, SystemClock(), tls=tls, pool=settings.pool, facts=machine_facts())
+
+
+def machine_facts() -> dict[str, object]:
+    """Return what every audit event says of the machine that wrote it."""
+    return {"node": socket.gethostname().partition(".")[0], "boot_id": BOOT_ID.read_text().strip()}
 
 
 def open_means(settings: ApiSettings) -> Means:

@@ -7,6 +7,8 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
+from controlplane.migrations.roles import grant_rights
+
 MIGRATING = 0xA1E3B1C  # any constant: one advisory lock, so that two installers do not race
 
 
@@ -19,5 +21,6 @@ def upgrade(connection: Connection) -> tuple[str | None, str | None]:
         config.set_main_option("script_location", str(Path(__file__).parent))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        grant_rights(connection)
         after = MigrationContext.configure(connection).get_current_revision()
     return before, after

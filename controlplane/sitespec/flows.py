@@ -65,7 +65,7 @@ def flows(site: Site) -> tuple[Flow, ...]:
         Flow("agents_api", "tcp", MACHINE_API, every, control_plane, ("redoubt-agent",)),
         Flow("gateways_api", "tcp", MACHINE_API, gateways, control_plane, ("redoubt-gateway",)),
         Flow("gateway", "tcp", GATEWAY, clients, gateways),
-        Flow("database", "tcp", POSTGRES, control_plane, database, ("redoubt",)),
+        Flow("database", "tcp", POSTGRES, control_plane, database, ("redoubt", "root")),  # root for migrations
         Flow("slurmctld", "tcp", SLURMCTLD, compute, scheduler, ("root",)),  # slurmd and the steps of jobs
         Flow("slurmd_from_controller", "tcp", SLURMD, scheduler, compute, ("slurm", "root")),
         Flow("slurmd", "tcp", SLURMD, compute, compute, ("root",)),

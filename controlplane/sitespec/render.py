@@ -153,6 +153,7 @@ def _certificates(site: Site, node: Node) -> Iterator[Inputs]:
     if "control_plane" in roles:
         yield _certificate(site, node, "api", "redoubt", names=_console_names(site))
         yield _certificate(site, node, "database-client", "redoubt", common_name="redoubt")
+        yield _certificate(site, node, "database-owner", "root", common_name="redoubt_owner")
     if "gateway" in roles:
         yield _certificate(site, node, "gateway", "redoubt-gateway")
 

@@ -9,6 +9,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from controlplane.kit.tx import Table
+from controlplane.migrations.roles import OWNER, as_role
 from controlplane.migrations.upgrade import upgrade
 from tests.support.source import python_files
 
@@ -52,7 +53,7 @@ async def test_a_table_and_a_column_without_migration_are_noticed(database_url: 
 
 
 async def test_migrating_again_changes_nothing(database_url: str):
-    engine = create_async_engine(database_url)
+    engine = create_async_engine(as_role(database_url, OWNER))
     async with engine.connect() as connection:
         before, after = await connection.run_sync(upgrade)
     await engine.dispose()

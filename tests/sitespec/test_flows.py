@@ -107,7 +107,11 @@ def test_every_flow_that_a_node_opens_names_its_users_and_no_other_does():
     [
         (
             "ctl1",
-            {"database": ("redoubt",), "runners": ("redoubt-gateway",), "slurmd_from_controller": ("slurm", "root")},
+            {
+                "database": ("redoubt", "root"),
+                "runners": ("redoubt-gateway",),
+                "slurmd_from_controller": ("slurm", "root"),
+            },
         ),
         (
             "gpu1",

@@ -11,11 +11,10 @@ from tests.support.database import empty, migrate, running_server
 
 @pytest.fixture(scope="session")
 def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Give one migrated database to all tests of this worker."""
+    """Give one migrated database to all tests of this worker, as the service sees it."""
     directory: Path = tmp_path_factory.mktemp("postgres") / "data"
     with running_server(directory) as url:
-        migrate(url)
-        yield url
+        yield migrate(url)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ VERSION = 1
 LONGEST_TEXT = 4096  # of one detail, in characters
 LONGEST_EVENT = 60_000  # bytes; an entry of C2SP tlog-tiles holds 65,535
 LONGEST = {"actor": 120, "event": 80, "resource": 200}  # what the columns hold
+PERSONS = frozenset({"user", "principal", "role"})
 PERSONAL_NAMES = frozenset({"source", "email", "address_of_client", "user_agent", "full_name", "display_name"})
 
 
@@ -51,8 +52,9 @@ def compose(
     key: bytes,
 ) -> Composed:
     """Write an event down. `key` is the side record's own: without it the commitments in the entry say nothing."""
-    shown = {k: clean(v) for k, v in details.items() if not _is_personal(k, v)}
-    personal = {k: clean(v.value if isinstance(v, Personal) else v) for k, v in details.items() if _is_personal(k, v)}
+    named = _personal_names(event, details)
+    shown = {k: clean(v) for k, v in details.items() if k not in named}
+    personal = {k: clean(v.value if isinstance(v, Personal) else v) for k, v in details.items() if k in named}
     if actor.source:
         personal["source"] = clean(actor.source)
     side = canonical_json(personal).decode() if personal else ""
@@ -135,8 +137,10 @@ def is_step(wall: timedelta, passed: timedelta) -> bool:
     return wall < timedelta(0) or abs(wall - passed) > timedelta(seconds=1)
 
 
-def _is_personal(name: str, value: object) -> bool:
-    return isinstance(value, Personal) or name in PERSONAL_NAMES
+def _personal_names(event: str, details: Mapping[str, object]) -> frozenset[str]:
+    """Return which details tell who a person is; the name of a thing does not, that of a person does."""
+    names = PERSONAL_NAMES | ({"name"} if event.partition(".")[0] in PERSONS else frozenset())
+    return frozenset(k for k, v in details.items() if k in names or isinstance(v, Personal))
 
 
 def _actor(actor: Actor) -> dict[str, Any]:

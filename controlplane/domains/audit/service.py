@@ -62,7 +62,8 @@ async def record(tx: Tx, actor: Actor, event: str, resource: str, **details: obj
     store.add_event(tx, row)
     if made.personal:
         sealed = seal(key, made.personal.encode(), made.event_id.encode())
-        await store.add_personal(tx, AuditPersonal(event_id=made.event_id, subject=row.actor, sealed=sealed), key)
+        side = AuditPersonal(event_id=made.event_id, subject=row.actor, about=row.resource, sealed=sealed)
+        await store.add_personal(tx, side, key)
     tx.session.info.setdefault(ENTRIES, []).append(Entry(made.event_id, made.body, actor.role))
 
 
@@ -177,13 +178,18 @@ async def add_cosignature(tx: Tx, actor: Actor, *, size: int, verifier_key: str,
     return row
 
 
-async def check_head(tx: Tx) -> None:
-    """Raise BehindItsWitnesses when a witness signed more leaves than there are, or another root."""
-    size, seen = await store.read_size(tx), await store.newest_witnessed_size(tx)
-    if seen > size:
+async def check_head(tx: Tx, *, committed: Sequence[str] = (), size: int = 0) -> None:
+    """Raise BehindItsWitnesses when the database lacks what was seen of it.
+
+    `committed` are events that were answered, `size` a state that was signed, both as this machine's segments tell.
+    """
+    here = await store.read_size(tx)
+    seen = max(size, await store.newest_witnessed_size(tx))
+    lost = await store.count_missing(tx, committed)
+    if seen > here or lost:
         raise BehindItsWitnesses(
-            f"a witness signed a log of {seen} events; this database holds {size}",
-            remedy="restore a newer backup; if none is, two people decide (decision 0021)",
+            f"the database holds {here} sealed events; {seen} were seen, and {lost} that were answered are gone",
+            remedy="restore a newer backup of the database; if there is none, two people decide (decision 0021)",
             code="behind_witness",
         )
 

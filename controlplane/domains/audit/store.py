@@ -25,7 +25,7 @@ def add_event(tx: Tx, event: AuditEvent) -> None:
 
 async def add_personal(tx: Tx, row: AuditPersonal, key: bytes) -> None:
     await tx.session.execute(
-        insert(AuditPersonal).values(event_id=row.event_id, subject=row.subject, sealed=row.sealed)
+        insert(AuditPersonal).values(event_id=row.event_id, subject=row.subject, about=row.about, sealed=row.sealed)
     )
     await tx.session.execute(insert(AuditPersonalKey).values(event_id=row.event_id, key=key))
 
@@ -196,3 +196,13 @@ async def tells_of_key(tx: Tx, verifier_key: str) -> bool:
         AuditEvent.event == "audit.key_changed", AuditEvent.details["new"].astext == verifier_key
     )
     return await tx.session.scalar(query.limit(1)) is not None
+
+
+async def count_missing(tx: Tx, event_ids: Sequence[str]) -> int:
+    """Return how many of these events are neither here nor, purged, among the leaves."""
+    wanted = set(event_ids)
+    if not wanted:
+        return 0
+    for column in (AuditEvent.event_id, AuditLeaf.event_id):
+        wanted -= set((await tx.session.scalars(select(column).where(column.in_(wanted)))).all())
+    return len(wanted)

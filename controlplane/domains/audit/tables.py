@@ -43,12 +43,13 @@ class AuditEvent(Table):
 
 
 class AuditPersonal(Table):
-    """What an event says of a person, sealed; without its key it is nobody's."""
+    """What an event says of persons, sealed: of `subject` who acted, and of `about` where the object is one."""
 
     __tablename__ = "audit_personal"
 
     event_id: Mapped[str] = mapped_column(String(40), primary_key=True)
     subject: Mapped[str] = mapped_column(String(120), index=True)
+    about: Mapped[str] = mapped_column(String(200), index=True)
     sealed: Mapped[bytes] = mapped_column(LargeBinary)
 
 

@@ -45,7 +45,11 @@ def to_table(*lines: Verb) -> Verbs:
 
 VERBS: Verbs = to_table(
     # audit
+    write("audit.erase", SA, dangerous=True, four_eyes=True),
+    write("audit.hold", SA),
+    write("audit.purge", SA, dangerous=True, four_eyes=True),
     read("audit.read", PA, SA, AU),
+    write("audit.release", SA, dangerous=True, four_eyes=True),
     # policy
     read("access.check", PA, SA, OP, DS, AU),
     read("access.check_own", *PEOPLE, own=True),
