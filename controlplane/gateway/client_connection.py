@@ -7,11 +7,13 @@ from typing import cast
 from controlplane.gateway import answer, routes
 from controlplane.gateway.ask import read_ask
 from controlplane.gateway.chunked import BadChunk, ChunkedReader
-from controlplane.gateway.directory import Directory, Grant, Terms
+from controlplane.gateway.directory import Directory, Endpoint, Grant, Terms
 from controlplane.gateway.errors import BadRequest, BodyTooLarge, HeadTooLarge, Refusal, TooSlow
 from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.head import END, Head, HeadReader
 from controlplane.gateway.hub import Hub
+from controlplane.gateway.trail import Asked, Trail, to_intent
+from controlplane.kit.clock import to_us
 
 
 class Phase(Enum):
@@ -303,9 +305,17 @@ class ClientConnection(asyncio.Protocol):
         except Refusal as refusal:
             self.refuse(refusal)
         else:
-            exchange = Exchange(self._hub, self, endpoint, self._request_id, body, streamed=bool(ask.stream))
-            self._exchange = exchange
-            exchange.start()
+            self._begin_exchange(endpoint, body, streamed=bool(ask.stream))
+
+    def _begin_exchange(self, endpoint: Endpoint, body: bytes, *, streamed: bool) -> None:
+        """Write down what is about to happen; the exchange starts once that is durable."""
+        hub = self._hub
+        asked = Asked(self._request_id, self._source, len(body), streamed, to_us(hub.clock.now()))
+        intent = to_intent(asked, self._directory, self._grant, self._terms, endpoint)
+        trail = Trail(hub.journal, intent, hub.time)
+        self._exchange = Exchange(hub, self, endpoint, self._request_id, body, trail, streamed=streamed)
+        self.deadline = hub.tick + hub.limits.intent_s
+        hub.journal.intend(intent, self._exchange)
 
     # --- between requests
 

@@ -6,7 +6,7 @@ Refusal
 ├── KeyNotForThis 403
 ├── UnknownRoute 404, ModelNotFound 404
 ├── ReplicaLost 502
-├── NoReplica 503, NoSnapshot 503
+├── NoReplica 503, NoSnapshot 503, NotRecorded 503
 └── TooSlow 408, ReplicaTooSlow 504
 """
 
@@ -103,6 +103,13 @@ class NoSnapshot(Refusal):
     kind = "no_valid_snapshot"
     type = "service_unavailable"
     retry_after_s = 5
+
+
+class NotRecorded(Refusal):
+    status = 503
+    kind = "not_recorded"
+    type = "service_unavailable"
+    retry_after_s = 2
 
 
 class ReplicaTooSlow(Refusal):

@@ -13,6 +13,7 @@ from controlplane.gateway.errors import (
     BadRequest,
     BodyTooLarge,
     NoReplica,
+    NotRecorded,
     Refusal,
     ReplicaLost,
     ReplicaTooSlow,
@@ -23,6 +24,7 @@ from controlplane.gateway.link import Link
 from controlplane.gateway.replica import Replica
 from controlplane.gateway.routing import choose_replica
 from controlplane.gateway.sse import EventGate, EventTooLarge
+from controlplane.gateway.trail import CLIENT_LEFT, Trail
 
 log = structlog.get_logger()
 
@@ -73,12 +75,15 @@ class Exchange:
         "_endpoint",
         "_gate",
         "_link",
+        "_live",
         "_opening",
+        "_recorded",
         "_refreshed",
         "_replica",
         "_request_id",
         "_sent",
         "_surroundings",
+        "_trail",
         "_tried",
     )
 
@@ -89,6 +94,7 @@ class Exchange:
         endpoint: Endpoint,
         request_id: bytes,
         body: bytes,
+        trail: Trail,
         *,
         streamed: bool,
     ) -> None:
@@ -97,6 +103,9 @@ class Exchange:
         self._endpoint = endpoint
         self._request_id = request_id
         self._body = body
+        self._trail = trail
+        self._live = True
+        self._recorded = False
         self._gate = EventGate(surroundings.limits.event_bytes) if streamed else None
         self._replica: Replica | None = None
         self._link: Link | None = None
@@ -106,19 +115,36 @@ class Exchange:
         self._refreshed = False
         self._begun = False
 
-    def start(self) -> None:
+    def recorded(self) -> None:
+        """The intent is durable: go, unless the client has left meanwhile."""
+        self._recorded = True
+        if self._live:
+            self._start()
+
+    def not_recorded(self) -> None:
+        """What cannot be written down is not done."""
+        if self._live:
+            self._live = False
+            self._client.refuse(_not_recorded())
+
+    def _start(self) -> None:
         """Send the request to the best replica."""
         around = self._surroundings
         self._client.deadline = around.tick + around.limits.first_byte_s
         endpoint = self._endpoint = around.endpoint_now(self._endpoint)
         replica = choose_replica(endpoint.replicas, turn=next(endpoint.turns), now=around.tick, avoid=self._tried)
         if replica is None:
-            self._client.refuse(self._nobody_left())
+            self._end(self._nobody_left())
         else:
             self._take(replica, replica.idle_link())
 
     def cancel(self) -> None:
         """The client is gone: so is the work."""
+        self._stop()
+        self._trail.end("cancelled", CLIENT_LEFT)
+
+    def _stop(self) -> None:
+        self._live = False
         if self._opening is not None:
             self._opening.cancel()
         if self._link is not None:
@@ -126,8 +152,11 @@ class Exchange:
         self._let_go()
 
     def time_out(self) -> None:
-        """The replica said nothing for too long."""
-        self.cancel()
+        """The replica said nothing for too long, or the disk did not."""
+        self._stop()
+        if not self._recorded:
+            self._end(_not_recorded())
+            return
         self._end(
             ReplicaTooSlow(
                 "the replica did not answer in time", remedy="try again, or ask for fewer tokens with stream: true"
@@ -144,6 +173,7 @@ class Exchange:
 
     def _take(self, replica: Replica, link: Link | None) -> None:
         self._replica = replica
+        self._trail.replica = replica.spec.replica_id
         replica.running += 1
         if link is None:
             self._opening = asyncio.get_running_loop().create_task(self._open(replica, fresh=self._refreshed))
@@ -177,7 +207,7 @@ class Exchange:
         if self._replica is not None:
             self._tried = (*self._tried, self._replica)
         self._let_go()
-        self.start()
+        self._start()
 
     def _let_go(self) -> None:
         if self._replica is not None:
@@ -207,6 +237,8 @@ class Exchange:
         client = self._client
         if status == _OK and self._gate is None:
             self._let_go()
+            self._trail.sent(body)
+            self._trail.end("answered", _OK)
             client.write(
                 answer.completion(self._endpoint.headers, self._request_id, body, keep_alive=client.keep_alive)
             )
@@ -230,6 +262,7 @@ class Exchange:
             return
         client = self._client
         client.deadline = self._surroundings.tick + self._surroundings.limits.silence_s
+        self._trail.sent(events)
         if done:
             self._end_stream(events, whole=not gate.holds_part)
         elif events:
@@ -240,11 +273,12 @@ class Exchange:
         if not whole or not self._begun:
             self._end(_lost(), after=out)
             return
+        self._trail.end("answered", _OK)
         self._client.write(out + LAST if self._client.chunked_answers else out)
         self._client.answered()
 
     def _break_off(self) -> None:
-        self.cancel()
+        self._stop()
         self._end(_lost())
 
     def _framed(self, events: bytes) -> bytes:
@@ -264,6 +298,7 @@ class Exchange:
 
     def _end(self, refusal: Refusal, after: bytes = b"") -> None:
         """Refuse while that is possible; else send an event that says so, and leave the stream without its end."""
+        self._trail.end("failed", _OK if self._begun else refusal.status, refusal.code)
         if not self._begun:
             self._client.refuse(refusal)
             return
@@ -286,6 +321,10 @@ class Exchange:
         replica = self._replica.spec.replica_id if self._replica else ""
         log.warning("replica.failed", replica=replica, status=status, request=self._request_id.decode())
         return ReplicaLost("the replica failed on this request", remedy="change the request or try again")
+
+
+def _not_recorded() -> Refusal:
+    return NotRecorded("the service cannot answer now", remedy="try again in a few seconds")
 
 
 def _lost() -> Refusal:

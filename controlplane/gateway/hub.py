@@ -11,6 +11,7 @@ from controlplane.gateway.directory import Directory, Endpoint, read_directory
 from controlplane.gateway.errors import NoSnapshot
 from controlplane.gateway.limits import Limits
 from controlplane.gateway.replica import ContextFor, Replica
+from controlplane.gateway.spool import Journal
 from controlplane.kit.clock import Clock
 
 Identity = tuple[str, str, int, str]  # the same run at the same place, whether it drains or not
@@ -31,10 +32,12 @@ class Watched(Protocol):
 class Hub:
     """`tick` is the loop's time, renewed by every sweep: exact enough for time limits, and free to read."""
 
-    def __init__(self, *, limits: Limits, clock: Clock, context_for: ContextFor) -> None:
+    def __init__(self, *, limits: Limits, clock: Clock, context_for: ContextFor, journal: Journal) -> None:
         self.limits = limits
+        self.journal = journal
         self.clock = clock
-        self.tick = asyncio.get_running_loop().time()
+        self.time = asyncio.get_running_loop().time
+        self.tick = self.time()
         self.draining = False
         self.connections: set[Watched] = set()
         self._directory: Directory | None = None

@@ -5,7 +5,7 @@ import gc
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -28,7 +28,7 @@ class Listener:
 
 
 async def serve(
-    hub: Hub, listener: Listener, follow: Callable[[], Coroutine[None, None, None]], stop: asyncio.Event
+    hub: Hub, listener: Listener, loops: Sequence[Callable[[], Coroutine[None, None, None]]], stop: asyncio.Event
 ) -> None:
     """Serve until `stop` is set, then finish what runs, for at most `drain_s`."""
     loop = asyncio.get_running_loop()
@@ -39,7 +39,7 @@ async def serve(
         backlog=_BACKLOG,
         ssl_handshake_timeout=_TLS_HANDSHAKE_S if listener.context else None,
     )
-    background = [loop.create_task(_sweep(hub)), loop.create_task(follow())]
+    background = [loop.create_task(_sweep(hub)), *(loop.create_task(each()) for each in loops)]
     gc.collect()
     gc.freeze()  # what start-up made lives for ever: no collection has to look at it again
     log.info("gateway.listening", address=listener.line.getsockname()[:2], tls=listener.context is not None)

@@ -1,8 +1,11 @@
 """The two clocks: one for what people read, one for leases and time limits."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class Clock(Protocol):
@@ -13,6 +16,11 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds that never run backwards."""
         ...
+
+
+def to_us(at: datetime) -> int:
+    """Return microseconds since 1970, exact."""
+    return (at - _EPOCH) // _MICROSECOND
 
 
 class SystemClock:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import secrets
 import socket
 import ssl
 import sys
@@ -15,11 +16,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from controlplane.contracts.snapshot import SnapshotReplica
 from controlplane.gateway.hub import Hub
 from controlplane.gateway.limits import Limits
+from controlplane.gateway.records import Chain, Closed, Opened
 from controlplane.gateway.replica import ContextFor
 from controlplane.gateway.server import Listener, serve, stop_on_signals
+from controlplane.gateway.shipper import Shipper
 from controlplane.gateway.snapshot import SnapshotFile, SnapshotFollower
+from controlplane.gateway.spool import Spool
+from controlplane.gateway.spool_file import SpoolFile
+from controlplane.gateway.spool_folder import SpoolReader, make_spool
 from controlplane.gateway.workers import Workers, bind
-from controlplane.kit.clock import SystemClock
+from controlplane.kit.clock import SystemClock, to_us
 from controlplane.kit.crypto import load_verify_key
 from controlplane.kit.errors import BadInput, RedoubtError, Unavailable
 from controlplane.kit.log import configure_logging
@@ -62,7 +68,12 @@ def run(settings: GatewaySettings, *, limits: Limits | None = None, context_for:
 async def _serve(
     settings: GatewaySettings, limits: Limits, context_for: ContextFor, line: socket.socket, lifeline: int | None = None
 ) -> None:
-    hub = Hub(limits=limits, clock=SystemClock(), context_for=context_for)
+    clock = SystemClock()
+    root = settings.state_dir / "spool"
+    folder, lock = _make_spool(root)
+    opened = Opened(at_us=to_us(clock.now()), node=socket.gethostname().partition(".")[0])
+    spool = Spool(SpoolFile(folder, Chain()), opened, most_bytes=settings.spool_bytes)
+    hub = Hub(limits=limits, clock=clock, context_for=context_for, journal=spool)
     tls = settings.listen.tls
     listener = Listener(line, server_context(tls.files, client_certificate=False) if tls else None)
     stop = stop_on_signals()
@@ -78,7 +89,28 @@ async def _serve(
             adopt=hub.adopt,
         )
         follower.start_from_file()
-        await serve(hub, listener, partial(run_every, "snapshot", settings.poll_s, follower.poll), stop)
+        shipper = Shipper(
+            http=http,
+            bearer=partial(_bearer, settings.control_plane),
+            spool=spool,
+            own=SpoolReader(folder, lock),
+            root=root,
+            clock=clock,
+        )
+        loops = [
+            partial(run_every, "snapshot", settings.poll_s, follower.poll),
+            partial(run_every, "spool", settings.ship_s, shipper.step),
+        ]
+        await serve(hub, listener, loops, stop)
+        await spool.close(Closed(at_us=to_us(clock.now())))
+
+
+def _make_spool(root: Path) -> tuple[Path, int]:
+    try:
+        return make_spool(root, secrets.token_hex(16))
+    except OSError as error:
+        detail = f"no spool can be made in {root}: {error}"
+        raise Unavailable(detail, remedy="free space on that disk, or give the folder to the gateway's user") from None
 
 
 def _bind(settings: GatewaySettings) -> socket.socket:
@@ -96,7 +128,8 @@ def _pinned(settings: GatewaySettings, replica: SnapshotReplica) -> ssl.SSLConte
 
 
 def _http(link: ControlPlaneLink) -> httpx.AsyncClient:
-    verify = client_context(link.tls.ca, link.tls.files) if link.tls else True
+    # without a site CA the link is plain loopback; a context that trusts nobody, and reads no public CA bundle
+    verify = client_context(link.tls.ca, link.tls.files) if link.tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     return httpx.AsyncClient(base_url=link.url, verify=verify, timeout=_POLL_TIMEOUT_S, trust_env=False)
 
 

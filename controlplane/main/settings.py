@@ -170,7 +170,10 @@ class ControlPlaneLink(Settings):
 
 
 class GatewaySettings(Settings):
-    """`tls` is also shown to runners, who let in nobody else. `state_dir` keeps the last valid snapshot."""
+    """`tls` is also shown to runners, who let in nobody else. `state_dir` keeps the last valid snapshot and the spools.
+
+    `spool_bytes` is how much a worker writes down that the control plane has not taken; beyond, it answers nobody.
+    """
 
     site: str
     listen: Listen
@@ -180,6 +183,8 @@ class GatewaySettings(Settings):
     state_dir: Path
     workers: int = Field(default=1, ge=1, le=64)
     poll_s: float = Field(default=0.5, gt=0)
+    spool_bytes: int = Field(default=1024**3, ge=1024**2)
+    ship_s: float = Field(default=0.5, gt=0)
 
 
 class AgentSettings(Settings):

@@ -18,6 +18,7 @@ from controlplane.gateway.limits import Limits
 from controlplane.kit.clock import SystemClock
 from controlplane.kit.crypto import self_signed
 from controlplane.kit.tls import CertificateFiles, pinned_context
+from tests.support.journals import MemoryJournal
 
 KEY = "rdk_test"
 ASK = b'{"model":"chat","messages":[{"role":"user","content":"hello"}]}'
@@ -152,6 +153,7 @@ class Gateway:
 
     hub: Hub
     port: int
+    journal: MemoryJournal
     version: int = 0
 
     def adopt(self, *replicas: SnapshotReplica, keys: tuple[SnapshotKey, ...] = (), expires_in_s: float = 60) -> None:
@@ -245,12 +247,18 @@ def post(body: bytes = ASK, *extra: bytes, secret: str = KEY) -> bytes:
 
 @asynccontextmanager
 async def running_gateway(files: CertificateFiles, limits: Limits) -> AsyncIterator[Gateway]:
-    hub = Hub(limits=limits, clock=SystemClock(), context_for=lambda r: pinned_context(r.certificate_pem, files))
+    journal = MemoryJournal()
+    hub = Hub(
+        limits=limits,
+        clock=SystemClock(),
+        context_for=lambda r: pinned_context(r.certificate_pem, files),
+        journal=journal,
+    )
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: ClientConnection(hub), "127.0.0.1", 0)
     sweeping = loop.create_task(_sweep(hub))
     try:
-        yield Gateway(hub, server.sockets[0].getsockname()[1])
+        yield Gateway(hub, server.sockets[0].getsockname()[1], journal)
     finally:
         sweeping.cancel()
         server.close()

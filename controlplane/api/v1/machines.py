@@ -7,8 +7,10 @@ from fastapi.responses import Response
 
 from controlplane.contracts.agent import NodeReport
 from controlplane.contracts.snapshot import SignedSnapshot
+from controlplane.contracts.spool import ShipSpool, SpoolTaken
 from controlplane.domains.fleet import service as fleet
 from controlplane.domains.health import service as health
+from controlplane.domains.metering import service as metering
 from controlplane.domains.serving import service as serving
 from controlplane.web.actor import Gateway, NodePeer
 from controlplane.web.transaction import Transaction
@@ -35,3 +37,9 @@ async def snapshot(actor: Gateway, tx: Transaction, after: Annotated[int, Query(
         return Response(status_code=204)
     signed = SignedSnapshot(payload=newest.payload, signature=newest.signature)
     return Response(signed.model_dump_json(), media_type="application/json")
+
+
+@router.post("/gateway/spool")
+async def take_spool(body: ShipSpool, actor: Gateway, tx: Transaction) -> SpoolTaken:
+    """Take lines of a gateway's spool into the audit log, each once; the answer says which line is wanted next."""
+    return SpoolTaken(next_seq=await metering.take_spool(tx, actor, shipped=body))

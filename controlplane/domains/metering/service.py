@@ -1,0 +1,61 @@
+"""What gateways did, merged into the audit log: each line once, in its order, however often it is sent."""
+
+from controlplane.contracts.spool import AnyLine, Closed, Denial, Intent, Opened, Outcome, ShipSpool
+from controlplane.domains.audit import service as audit
+from controlplane.domains.audit.types import Actor, Role
+from controlplane.domains.keys import service as keys
+from controlplane.domains.metering import rules, store
+from controlplane.domains.metering.types import Place, from_us
+from controlplane.domains.policy import service as policy
+from controlplane.kit.tx import Tx
+
+CHAIN = {"prev", "seq", "v", "kind", "at_us"}
+OF_ACTOR = {"key", "project", "secret", "source", "request", "policy"}
+
+
+async def take_spool(tx: Tx, actor: Actor, *, shipped: ShipSpool) -> int:
+    """Take the lines that are new and return the number of the next one. Raises SpoolGap or SpoolBroken."""
+    await policy.require(tx, actor, "spool.ship", "site")
+    row = await store.find_or_add_spool(tx, actor.id, shipped.boot)
+    place, fresh = rules.take(Place(row.next_seq, row.last_sha256), shipped.first, shipped.lines)
+    for line in fresh:
+        await _record(tx, actor, shipped.boot, line)
+        if isinstance(line, Closed):
+            row.closed_at = tx.now
+    if fresh:
+        row.next_seq, row.last_sha256, row.last_at = place.next_seq, place.last_sha256, tx.now
+        await keys.record_uses(tx, actor, uses=rules.uses(fresh))
+    return place.next_seq
+
+
+async def _record(tx: Tx, gateway: Actor, boot: str, line: AnyLine) -> None:
+    """Record a line as the act of its key; where it stands in the spool is said too."""
+    spool = {"spool": boot, "line": line.seq, "done_at": f"{from_us(line.at_us):%Y-%m-%dT%H:%M:%S.%fZ}"}
+    match line:
+        case Opened():
+            await audit.record(tx, gateway, "spool.opened", boot, node=line.node, **spool)
+        case Closed():
+            await audit.record(tx, gateway, "spool.closed", boot, **spool)
+        case Intent() | Denial():
+            actor = Actor(
+                line.key, Role.TENANT_USER, project=line.project, session=line.secret, method="key", source=line.source
+            )
+            verb = "inference.intended" if isinstance(line, Intent) else "inference.denied"
+            await _record_act(tx, actor, verb, line, spool, policy_digest=line.policy)
+        case Outcome():
+            actor = Actor(line.key, Role.TENANT_USER, project=line.project, method="key")
+            await _record_act(tx, actor, f"inference.{line.result}", line, spool, policy_digest="")
+
+
+async def _record_act(
+    tx: Tx,
+    actor: Actor,
+    event: str,
+    line: Intent | Denial | Outcome,
+    spool: dict[str, object],
+    *,
+    policy_digest: str,
+) -> None:
+    around = tx.session.info
+    around["request_id"], around["policy_digest"] = line.request, policy_digest  # the gateway's, not this request's
+    await audit.record(tx, actor, event, line.request, **line.model_dump(exclude=CHAIN | OF_ACTOR), **spool)

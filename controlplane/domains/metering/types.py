@@ -1,0 +1,33 @@
+"""Where a gateway's spool stands with the control plane."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from controlplane.contracts.spool import FIRST_PREV
+from controlplane.kit.errors import Conflict
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class SpoolGap(Conflict):
+    """Lines are missing before the ones that came."""
+
+    kind = "spool_gap"
+
+
+class SpoolBroken(Conflict):
+    """A line is not what the chain of its spool says."""
+
+    kind = "spool_broken"
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place after the last line that was taken."""
+
+    next_seq: int = 0
+    last_sha256: str = FIRST_PREV
+
+
+def from_us(at_us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=at_us)
