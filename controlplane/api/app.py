@@ -15,6 +15,7 @@ from controlplane.api.v1 import (
     incidents,
     keys,
     machines,
+    people,
     pki,
     policy,
     runs,
@@ -53,8 +54,8 @@ class Surroundings:
 def make_admin_app(given: Surroundings) -> FastAPI:
     """Admin API and runners' calls; on the box machines' calls too."""
     routers = [
-        identity.router, keys.router, fleet.router, serving.router, audit.router, incidents.router, runs.router,
-        pki.router, policy.router, approvals.router,
+        identity.router, people.router, keys.router, fleet.router, serving.router, audit.router, incidents.router,
+        runs.router, pki.router, policy.router, approvals.router,
     ]  # fmt: skip
     if given.gateway_token is not None:
         routers.append(machines.router)

@@ -15,6 +15,7 @@ from controlplane.kit.errors import (
     BadInput,
     Denied,
     NotFound,
+    NotReady,
     RedoubtError,
     Throttled,
     Unauthenticated,
@@ -74,7 +75,7 @@ async def _on_redoubt_error(request: Request, error: Exception) -> Response:
         raise TypeError(type(error))
     if isinstance(error, Denied | Unauthenticated | Throttled):
         await _record_denial(request, error)
-    if error.status >= OUR_FAULT:
+    if error.status >= OUR_FAULT and not isinstance(error, NotReady):
         log.error("request.failed", path=_path_of(request), code=error.code, error=error.detail, next=error.remedy)
         return problem(request, _NO_ANSWER if isinstance(error, Unavailable) else _OUR_ERROR)
     return problem(request, error)

@@ -4,17 +4,18 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from controlplane.contracts import admin, keys
+from controlplane.contracts import admin, identity, keys
 from controlplane.kit import errors
 from controlplane.kit.ids import new_id
 
 Shape = TypeVar("Shape", bound=BaseModel)
+STEP_UPS = "/step-ups"
 
 KINDS: dict[str, type[errors.RedoubtError]] = {
     kind.kind.replace("_", " "): kind
@@ -30,6 +31,22 @@ KINDS: dict[str, type[errors.RedoubtError]] = {
 }
 
 
+class Keeper(Protocol):
+    """Who keeps a session's tokens between commands, and speaks with the person in front of them."""
+
+    def fresh_token(self) -> str:
+        """Return an access token that counts for a while, renewed if need be."""
+        ...
+
+    def renewed_token(self, stale: str) -> str:
+        """Return the successor of a token that was refused; raises Unauthenticated when the session is over."""
+        ...
+
+    def second_factor(self) -> identity.StepUp | None:
+        """Ask for a second factor; None where nobody can be asked."""
+        ...
+
+
 @dataclass(frozen=True)
 class Link:
     """Where the api is and who asks. `tls` is None on the box's loopback."""
@@ -37,17 +54,16 @@ class Link:
     url: str
     token: str | None
     tls: ssl.SSLContext | None
+    keeper: Keeper | None = None
 
 
 class AdminClient:
     """One method a verb. Every failure is a RedoubtError with the server's own remedy."""
 
     def __init__(self, link: Link, *, timeout_s: float = 30) -> None:
-        headers = {"Authorization": f"Bearer {link.token}"} if link.token else {}
+        self._token, self._keeper = link.token, link.keeper
         verify: ssl.SSLContext | bool = link.tls if link.tls is not None else True
-        self._http = httpx.Client(
-            base_url=f"{link.url}/api/v1", headers=headers, verify=verify, timeout=timeout_s, trust_env=False
-        )
+        self._http = httpx.Client(base_url=f"{link.url}/api/v1", verify=verify, timeout=timeout_s, trust_env=False)
 
     def __enter__(self) -> Self:
         return self
@@ -56,12 +72,6 @@ class AdminClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._http.close()
-
-    def enrol(self, ask: admin.Enrol) -> admin.NewKey:
-        return self._post("/enrolments", ask, admin.NewKey)
-
-    def whoami(self) -> admin.Whoami:
-        return self._get("/whoami", admin.Whoami)
 
     def create_key(self, ask: keys.CreateKey) -> keys.NewSecret:
         return self._post("/keys", ask, keys.NewSecret)
@@ -128,9 +138,12 @@ class AdminClient:
 
     def send(self, method: str, words: tuple[str, ...], ask: BaseModel | None, shape: type[Shape]) -> Shape:
         """Ask one thing of a path given word by word. For clients of other topics."""
-        path = "".join(f"/{_word(word)}" for word in words)
+        path = self.path_of(words)
         headers = {"Idempotency-Key": new_id("call")} if method == "POST" else None
         return _read(shape, self._send(method, path, ask, headers))
+
+    def path_of(self, words: tuple[str, ...]) -> str:
+        return "".join(f"/{_word(word)}" for word in words)
 
     def list_of(self, path: str, shape: type[Shape], **asked: str) -> Iterator[Shape]:
         """Give every row of a list. For clients of other topics."""
@@ -157,16 +170,43 @@ class AdminClient:
     ) -> bytes:
         content = ask.model_dump_json().encode() if ask is not None else None
         sent = {**(headers or {}), **({"Content-Type": "application/json"} if content else {})}
+        answer = self._answer(method, path, content, sent)
+        if not answer.is_success:
+            raise _to_error(answer)
+        return answer.content
+
+    def _answer(self, method: str, path: str, content: bytes | None, headers: dict[str, str]) -> httpx.Response:
+        """Ask, and once more each when the token ran out and when a second factor is wanted that somebody can show."""
+        keeper = self._keeper
+        if keeper is None:
+            return self._ask(method, path, content, headers, self._token)
+        token = keeper.fresh_token()
+        answer = self._ask(method, path, content, headers, token)
+        if answer.status_code == httpx.codes.UNAUTHORIZED and path != STEP_UPS:
+            token = keeper.renewed_token(token)
+            answer = self._ask(method, path, content, headers, token)
+        if answer.status_code == httpx.codes.FORBIDDEN and _to_error(answer).code == "step_up_required":
+            shown = keeper.second_factor()
+            if shown is not None:
+                self.step_up(shown)
+                answer = self._ask(method, path, content, headers, keeper.fresh_token())
+        return answer
+
+    def step_up(self, ask: identity.StepUp) -> identity.SteppedUp:
+        """Show a second factor again; dangerous verbs go for five minutes."""
+        return _read(identity.SteppedUp, self._send("POST", STEP_UPS, ask))
+
+    def _ask(
+        self, method: str, path: str, content: bytes | None, headers: dict[str, str], token: str | None
+    ) -> httpx.Response:
+        credential = {"Authorization": f"Bearer {token}"} if token else {}
         try:
-            answer = self._http.request(method, path, content=content, headers=sent)
+            return self._http.request(method, path, content=content, headers={**headers, **credential})
         except httpx.HTTPError as error:
             raise errors.Unavailable(
                 f"no answer from {self._http.base_url.host}:{self._http.base_url.port}: {error}",
                 remedy="check the address, the CA file, and that redoubt-api runs on the control-plane node",
             ) from None
-        if not answer.is_success:
-            raise _to_error(answer)
-        return answer.content
 
 
 def _word(name: str) -> str:

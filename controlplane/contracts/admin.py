@@ -32,43 +32,6 @@ class Problem(Answer):
     request_id: str = ""
 
 
-class Enrol(Strict):
-    code: str = Field(min_length=8, max_length=200)
-    name: Annotated[str, Field(pattern=r"^[\w.@ -]{1,80}$")]
-
-
-class CreateKey(Strict):
-    """`endpoints` empty means every endpoint; an admin key takes none."""
-
-    kind: Literal["admin", "inference"]
-    name: str = Field(min_length=1, max_length=120)
-    endpoints: tuple[Name, ...] = ()
-    expires_at: AwareDatetime | None = None
-
-
-class Key(Answer):
-    id: str
-    kind: str
-    name: str
-    endpoints: tuple[str, ...]
-    created_at: AwareDatetime
-    expires_at: AwareDatetime | None
-    revoked_at: AwareDatetime | None
-
-
-class NewKey(Answer):
-    """`secret` is shown this once."""
-
-    key: Key
-    secret: str
-
-
-class Whoami(Answer):
-    id: str
-    role: str
-    site: str
-
-
 class DeclareGpus(Strict):
     type: Name
     count: int = Field(ge=1, le=64)

@@ -9,6 +9,7 @@ RedoubtError
 ├── Refused           409  exit 3   a rule says no, with reasons
 ├── Throttled         429  exit 3   asked too often; again after `wait_s`
 └── Unavailable       503  exit 1   a part that is needed does not answer
+    └── NotReady      503  exit 1   the site is not set up so far, and whoever asks is told the next step
 """
 
 from typing import ClassVar
@@ -83,3 +84,10 @@ class Unavailable(RedoubtError):
     status = 503
     exit_code = 1
     kind = "unavailable"
+
+
+class NotReady(Unavailable):
+    """Unlike a fault of ours its cause is said to everybody."""
+
+    def __init__(self, detail: str, *, remedy: str) -> None:
+        super().__init__(detail, remedy=remedy, code="not_enrolled")

@@ -19,7 +19,6 @@ import httpx
 
 from controlplane.cli.screen import say, show_json
 from controlplane.cli.serving import ask_gateway, wait_ready
-from controlplane.cli.session import Profile, save
 from controlplane.client.admin import AdminClient, Link
 from controlplane.contracts import admin, keys
 from controlplane.engines.port import EngineState
@@ -29,6 +28,7 @@ from controlplane.kit.crypto import load_signing_key, new_signing_key_pem, publi
 from controlplane.kit.errors import BadInput, Unavailable
 from controlplane.kit.tx import Database
 from controlplane.main.box_authority import make_box_certificates
+from controlplane.main.box_people import BoxPeople
 from controlplane.main.reconciler import make_process_engine
 from controlplane.migrations.roles import OWNER, SERVICE, as_role, make_roles
 
@@ -216,15 +216,9 @@ def _wait_for(made: Box, url: str, processes: list[subprocess.Popen[bytes]]) -> 
 
 
 def _administrator(made: Box) -> str:
-    """Return the administrator's key: enrolled at the first start, kept in the box's home after it."""
-    kept = made.home / "admin.key"
-    if kept.exists():
-        return kept.read_text()
-    with AdminClient(Link(made.api_url, None, None)) as client:
-        key = client.enrol(admin.Enrol(code=_run_once(made, "enrol_code"), name="box administrator"))
-    _write_once(kept, key.secret.encode())
-    save(made.home / "profile.json", Profile(made.api_url, key.secret, "", made.gateway_url))
-    return key.secret
+    """Return the administrator's token: enrolled at the first start, signed in after it."""
+    people = BoxPeople(made.home / "people.json", made.api_url, made.gateway_url, lambda: _run_once(made, "enrol_code"))
+    return people.sign_in(made.home / "profile.json")
 
 
 def _first_answer(made: Box, token: str, manifest: admin.ModelManifest) -> dict[str, object]:
@@ -266,6 +260,7 @@ def _report(made: Box, summary: dict[str, object], *, as_json: bool) -> None:
     say(f"The box is up after {summary['seconds']} s. Its endpoint {ENDPOINT!r} says: {summary['answer']}")
     say(f"  gateway   {summary['gateway']}   (OpenAI-compatible; key {summary['key']})")
     say(f"  admin API {made.api_url}/api/v1   (REDOUBT_PROFILE={made.home}/profile.json redoubt endpoint list)")
+    say(f"  its people are in {made.home}/people.json, with what they sign in with; a site has real ones")
     say("Ctrl-C stops it.")
 
 

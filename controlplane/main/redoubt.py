@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from controlplane.cli import access, bundle, fleet, incidents, keys, machines, practice, serving, site, verify
+from controlplane.cli import (
+    access,
+    bundle,
+    enrolment,
+    fleet,
+    incidents,
+    keys,
+    machines,
+    people,
+    practice,
+    serving,
+    sign_in,
+    site,
+    verify,
+)
 from controlplane.cli.screen import say, show_error
 from controlplane.cli.session import Profile, Session, load
 from controlplane.kit.errors import BadInput, RedoubtError
@@ -23,8 +37,11 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 - the shape of an optio
 
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-app.command()(access.enrol)
-app.command()(access.whoami)
+app.command()(enrolment.enrol)
+app.command()(sign_in.sign_in)
+app.command()(sign_in.sign_out)
+app.command()(sign_in.step_up)
+app.command()(sign_in.whoami)
 app.command()(fleet.fleet)
 app.command()(serving.ask)
 app.command()(verify.verify)
@@ -39,6 +56,10 @@ app.add_typer(serving.models, name="model")
 app.add_typer(serving.endpoints, name="endpoint")
 app.add_typer(incidents.incidents, name="incident")
 app.add_typer(keys.keys, name="key")
+app.add_typer(people.users, name="user")
+app.add_typer(people.roles, name="role")
+app.add_typer(sign_in.sessions, name="session")
+app.add_typer(sign_in.break_glass, name="break-glass")
 app.add_typer(access.events, name="audit")
 app.add_typer(practice.app, name="practice")
 

@@ -1,4 +1,4 @@
-"""Who asks: a person by key, a machine by certificate."""
+"""Who asks: a person by session, a machine by certificate."""
 
 from hmac import compare_digest
 from typing import Annotated
@@ -7,9 +7,10 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from controlplane.domains.audit.types import Actor, Role
-from controlplane.domains.identity.service import keys, sessions
+from controlplane.domains.identity.service import enrolment, sessions
 from controlplane.domains.pki import service as pki
 from controlplane.kit.errors import Denied, Unauthenticated
+from controlplane.kit.tx import Tx
 from controlplane.web.limits import source_of
 from controlplane.web.peer import Peer
 from controlplane.web.transaction import Transaction
@@ -20,13 +21,17 @@ Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 
 async def authenticate_person(request: Request, tx: Transaction, credentials: Bearer) -> Actor:
     """Return the actor of a live session, with every role that it holds now."""
-    secret = bearer_of(credentials)
-    if secret.startswith("rda_"):
-        actor = await keys.authenticate(tx, secret)
-    else:
-        actor = await sessions.authenticate(tx, secret, source=source_of(request.scope))
+    await require_enrolled(request, tx)
+    actor = await sessions.authenticate(tx, bearer_of(credentials), source=source_of(request.scope))
     request.state.actor = actor
     return actor
+
+
+async def require_enrolled(request: Request, tx: Tx) -> None:
+    """Raise NotReady until both administrators are there; then never again, so it is asked of the database once."""
+    if not getattr(request.app.state, "is_enrolled", False):
+        await enrolment.require_enrolled(tx)
+        request.app.state.is_enrolled = True
 
 
 async def authenticate_node(request: Request, tx: Transaction) -> tuple[Actor, Peer]:

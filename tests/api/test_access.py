@@ -1,12 +1,10 @@
-import asyncio
 import contextlib
 
 import httpx
 import pytest
 
 from controlplane.domains.audit import service as audit
-from controlplane.domains.audit.types import NEWCOMER, SYSTEM
-from controlplane.domains.identity.service import keys
+from controlplane.domains.audit.types import NEWCOMER
 from controlplane.kit.errors import Conflict
 from controlplane.kit.paging import Page
 from tests.support.control_plane import ControlPlane
@@ -25,9 +23,20 @@ ROUTES = [
     ("GET", "/endpoints/x"),
     ("PATCH", "/endpoints/x"),
     ("DELETE", "/endpoints/x"),
-    ("GET", "/api-keys"),
-    ("POST", "/api-keys"),
-    ("DELETE", "/api-keys/x"),
+    ("POST", "/step-ups"),
+    ("GET", "/sessions"),
+    ("DELETE", "/sessions/current"),
+    ("DELETE", "/sessions/x"),
+    ("GET", "/users"),
+    ("POST", "/users"),
+    ("GET", "/users/x"),
+    ("DELETE", "/users/x"),
+    ("POST", "/users/x/enrolments"),
+    ("GET", "/users/x/roles"),
+    ("POST", "/users/x/roles"),
+    ("DELETE", "/users/x/roles/operator"),
+    ("GET", "/break-glass"),
+    ("POST", "/break-glass/shares"),
     ("GET", "/keys"),
     ("POST", "/keys"),
     ("GET", "/keys/x"),
@@ -72,6 +81,10 @@ OPEN = {
     "/livez",
     "/readyz",
     "/api/v1/enrolments",
+    "/api/v1/enrolments/confirmations",
+    "/api/v1/sign-ins",
+    "/api/v1/sign-ins/refresh",
+    "/api/v1/break-glass/openings",
     "/api/v1/node-joins",
     "/api/v1/runs",
     "/api/v1/runs/{replica_id}/lease",
@@ -104,42 +117,9 @@ def test_the_table_of_routes_above_is_complete(plane: ControlPlane) -> None:
     assert served == known
 
 
-async def test_an_enrolment_code_makes_one_administrator_and_never_a_second(plane: ControlPlane) -> None:
-    async with plane.database.transaction() as tx:
-        code = await keys.create_enrolment_code(tx, SYSTEM)
-    async with plane.client() as client:
-        asks = [client.post("/enrolments", json={"code": code, "name": f"racer-{i}"}) for i in range(6)]
-        answers = await asyncio.gather(*asks)
-    assert sorted(answer.status_code for answer in answers) == [201, 401, 401, 401, 401, 401]
-
-
-async def test_no_second_code_is_made_once_there_is_an_administrator(plane: ControlPlane, admin: str) -> None:
-    assert admin.startswith("rdt_")
-    with pytest.raises(Conflict):
-        async with plane.database.transaction() as tx:
-            await keys.create_enrolment_code(tx, SYSTEM)
-
-
-async def test_a_code_that_was_replaced_no_longer_counts(plane: ControlPlane) -> None:
-    async with plane.database.transaction() as tx:
-        old = await keys.create_enrolment_code(tx, SYSTEM)
-    async with plane.database.transaction() as tx:
-        await keys.create_enrolment_code(tx, SYSTEM)
-    async with plane.client() as client:
-        assert (await client.post("/enrolments", json={"code": old, "name": "eve"})).status_code == 401
-
-
-async def test_a_code_ends_after_an_hour(plane: ControlPlane) -> None:
-    async with plane.database.transaction() as tx:
-        code = await keys.create_enrolment_code(tx, SYSTEM)
-    plane.clock.move(3601)
-    async with plane.client() as client:
-        assert (await client.post("/enrolments", json={"code": code, "name": "late"})).status_code == 401
-
-
 async def test_an_inference_key_does_not_open_the_admin_api(plane: ControlPlane, admin: str) -> None:
     async with plane.client(admin) as client:
-        key = (await client.post("/api-keys", json={"kind": "inference", "name": "app"})).json()["secret"]
+        key = (await client.post("/keys", json={"name": "app"})).json()["secret"]
     async with plane.client(key) as client:
         assert (await client.get("/whoami")).status_code == 401
 

@@ -33,9 +33,9 @@ async def test_one_key_with_another_request_is_refused(plane: ControlPlane, admi
 
 
 async def test_a_repeated_key_creation_never_shows_the_secret_again(plane: ControlPlane, admin: str) -> None:
-    body, headers = {"kind": "inference", "name": "app"}, {"Idempotency-Key": "k1"}
+    body, headers = {"name": "app"}, {"Idempotency-Key": "k1"}
     async with plane.client(admin) as client:
-        first = await client.post("/api-keys", json=body, headers=headers)
-        again = await client.post("/api-keys", json=body, headers=headers)
+        first = await client.post("/keys", json=body, headers=headers)
+        again = await client.post("/keys", json=body, headers=headers)
     assert first.status_code == 201
     assert (again.status_code, "secret" in again.json()) == (409, False)

@@ -76,9 +76,9 @@ async def test_methods_that_no_route_has_are_not_served(plane: ControlPlane, met
 @pytest.mark.parametrize("header", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "_method"])
 async def test_no_header_turns_one_method_into_another(plane: ControlPlane, admin: str, header: str):
     async with plane.client(admin) as client:
-        key = (await client.post("/api-keys", json={"kind": "inference", "name": "app"})).json()["key"]
-        answer = await client.get(f"/api-keys?{header}=DELETE", headers={header: "DELETE"})
-        kept = (await client.get("/api-keys")).json()["items"]
+        key = (await client.post("/keys", json={"name": "app"})).json()["key"]
+        answer = await client.get(f"/keys?{header}=DELETE", headers={header: "DELETE"})
+        kept = (await client.get("/keys")).json()["items"]
     assert answer.status_code == 200
     assert [k["revoked_at"] for k in kept if k["id"] == key["id"]] == [None]
 
@@ -132,7 +132,7 @@ async def test_no_page_describes_the_api_on_a_site(plane: ControlPlane):
 
 async def test_what_the_database_cannot_hold_is_bad_input_and_no_fault(plane: ControlPlane, admin: str):
     async with plane.client(admin) as client:
-        nul = await client.post("/api-keys", json={"kind": "inference", "name": "a\0b"})
+        nul = await client.post("/keys", json={"name": "a\0b"})
         huge = await client.get("/audit-events?cursor=OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OQ==")
     assert (nul.status_code, huge.status_code) == (422, 422)
 

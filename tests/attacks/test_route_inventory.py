@@ -13,6 +13,8 @@ OPEN = {
     "says only whether the process works": ("GET /livez", "GET /readyz"),
     "how somebody becomes known: a single-use code or token, or the factors of an account": (
         "POST /api/v1/enrolments",
+        "POST /api/v1/enrolments/confirmations",
+        "POST /api/v1/break-glass/openings",
         "POST /api/v1/sign-ins",
         "POST /api/v1/sign-ins/refresh",
         "POST /api/v1/node-joins",

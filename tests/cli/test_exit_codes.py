@@ -32,14 +32,17 @@ def test_before_enrolment_every_verb_is_refused_with_the_next_step(tmp_path, wor
 
 
 def test_an_api_that_does_not_answer_is_a_failure_with_a_cause(tmp_path):
-    done = run(tmp_path, "enrol", "--url", "http://127.0.0.1:9", "--code", "enrol_0123456789")
+    password = tmp_path / "password"
+    password.write_text("quartz lantern mosaic 71")
+    where = ("--url", "http://127.0.0.1:9", "--code", "enrol_0123456789", "--password-file", str(password))
+    done = run(tmp_path, "enrol", "--name", "ada", *where)
     assert done.returncode == 1
     assert "no answer from 127.0.0.1:9" in done.stderr
     assert not (tmp_path / ".config").exists()
 
 
 def test_a_name_that_no_endpoint_can_have_is_refused_before_anything_is_sent(tmp_path):
-    environment = {"REDOUBT_URL": "http://127.0.0.1:9", "REDOUBT_TOKEN": "rda_x"}
+    environment = {"REDOUBT_URL": "http://127.0.0.1:9", "REDOUBT_TOKEN": "rdt_x"}
     done = run(tmp_path, "endpoint", "create", "Not_A_Name", "--model", "tiny", **environment)
     assert done.returncode == 2
     assert "name:" in done.stderr

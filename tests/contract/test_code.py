@@ -17,6 +17,7 @@ EXCEPTIONS = {
     "allocation.bind_gpus": "part of serving.register_run, which has asked and records the GPUs",
     "factors.ask_passkey": "a question to the browser; its answer is an event",
     "fleet.record_report": "telemetry every five seconds; only what changes a decision is an event",
+    "identity.forget_old_tokens": "digests of sessions that were over a day ago; nothing that counts goes",
     "identity.authenticate": "the look-up that a request begins with; a browser's use keeps its session awake",
     "health.record_proof": "telemetry; what it means is an incident, and that is an event",
     "keys.record_uses": "the coarse time of a use; the use itself is an event of metering",

@@ -19,7 +19,18 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 async def plane(database_url: str) -> AsyncIterator[ControlPlane]:
-    """Give an empty control plane."""
+    """Give a control plane whose first start is over, and that is empty otherwise."""
+    await empty(database_url)
+    made = make_control_plane(database_url)
+    await made.seal()
+    yield made
+    await made.database.close()
+    await made.means.aside.close()
+
+
+@pytest.fixture
+async def new_plane(database_url: str) -> AsyncIterator[ControlPlane]:
+    """Give a control plane at which nobody is enrolled."""
     await empty(database_url)
     made = make_control_plane(database_url)
     yield made

@@ -5,22 +5,9 @@ from controlplane.domains.allocation.tables import Lease
 from controlplane.domains.audit.tables import AuditEvent
 from controlplane.domains.fleet.tables import GpuObservation
 from controlplane.domains.fleet.types import NodeView, SeenGpu
-from controlplane.domains.identity.tables import ApiKey
 from controlplane.domains.serving.service import EndpointView
 from controlplane.domains.serving.tables import Model, Replica, Revision
 from controlplane.domains.serving.types import ReplicaState
-
-
-def to_key(row: ApiKey) -> admin.Key:
-    return admin.Key(
-        id=row.id,
-        kind=row.kind,
-        name=row.name,
-        endpoints=tuple(row.endpoints),
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        revoked_at=row.revoked_at,
-    )
 
 
 def to_gpu(row: GpuObservation | SeenGpu) -> admin.Gpu:

@@ -4,18 +4,16 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from controlplane.domains.audit.types import Role
-from controlplane.domains.identity.types import GRANTABLE
+from controlplane.domains.identity.types import CUSTODIANS, GRANTABLE
 
 ENROLMENT_LIFETIME = timedelta(hours=1)
 ACCESS_LIFETIME = timedelta(minutes=10)
 IDLE_LIFETIME = timedelta(minutes=30)
 SESSION_LIFETIME = timedelta(hours=8)
 TOUCH_EVERY = timedelta(minutes=1)
-
-
-def is_live(now: datetime, expires_at: datetime | None, revoked_at: datetime | None) -> bool:
-    """Say whether a key counts now."""
-    return revoked_at is None and (expires_at is None or now < expires_at)
+TICKET_LIFETIME = timedelta(minutes=15)
+BREAK_GLASS_LIFETIME = timedelta(minutes=60)
+KEPT_AFTER = timedelta(days=1)
 
 
 def first_role(roles: Collection[Role]) -> Role:
@@ -30,9 +28,8 @@ def is_staff(roles: Collection[Role]) -> bool:
 
 def duty_conflict(held: Collection[Role], wanted: Role) -> Role | None:
     """Return a held role that excludes the wanted one; the database's own constraints say the same."""
-    pair = {Role.PLATFORM_ADMIN, Role.SECURITY_ADMIN}
     for role in held:
-        if role != wanted and (Role.AUDITOR in {role, wanted} or {role, wanted} == pair):
+        if role != wanted and (Role.AUDITOR in {role, wanted} or {role, wanted} == CUSTODIANS):
             return role
     return None
 
@@ -40,3 +37,9 @@ def duty_conflict(held: Collection[Role], wanted: Role) -> Role | None:
 def needs_touch(now: datetime, idle_expires_at: datetime) -> bool:
     """Say whether a browser's use should be written down: once a minute is enough for 30 minutes of idleness."""
     return idle_expires_at - now < IDLE_LIFETIME - TOUCH_EVERY
+
+
+def are_custodians(holders: Collection[Collection[Role]]) -> bool:
+    """Say whether two who hold these roles may open the break-glass: one from each office."""
+    offices = [CUSTODIANS.intersection(roles) for roles in holders]
+    return len(offices) == len(CUSTODIANS) and all(offices) and frozenset().union(*offices) == CUSTODIANS

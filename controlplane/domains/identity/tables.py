@@ -91,27 +91,40 @@ class Token(Table):
     used_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
 
-class ApiKey(Table):
-    """Only the SHA-256 of the secret is here; 256 random bits need no slow hash."""
-
-    __tablename__ = "api_keys"
-    __table_args__ = (CheckConstraint("kind in ('admin', 'inference')", name="kind"),)
-
-    id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    principal_id: Mapped[str] = mapped_column(ForeignKey("principals.id"), index=True)
-    kind: Mapped[str] = mapped_column(String(12))
-    name: Mapped[str] = mapped_column(String(120))
-    sha256: Mapped[str] = mapped_column(String(64), unique=True)
-    endpoints: Mapped[list[str]] = mapped_column(ARRAY(String(80)))
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
-    expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    revoked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-
-
 class EnrolmentCode(Table):
+    """A code that lets one person in once. Showing it begins the enrolment, and its ticket ends it."""
+
     __tablename__ = "enrolment_codes"
+    __table_args__ = (CheckConstraint("purpose in ('first', 'second', 'lost', 'user')", name="purpose"),)
 
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    purpose: Mapped[str] = mapped_column(String(8))
+    roles: Mapped[list[str]] = mapped_column(ARRAY(String(40)))
+    principal_id: Mapped[str] = mapped_column(String(40))
+    name: Mapped[str] = mapped_column(String(120))
+    created_by: Mapped[str] = mapped_column(String(120))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     used_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    ticket_sha256: Mapped[str | None] = mapped_column(String(64), unique=True)
+    finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+
+class BreakGlassShare(Table):
+    """Half of what opens the glass, by its SHA-256. A custodian has one that counts, and it counts once."""
+
+    __tablename__ = "break_glass_shares"
+    __table_args__ = (
+        Index(
+            "uq_break_glass_shares_live",
+            "holder_id",
+            unique=True,
+            postgresql_where=text("used_at is null and replaced_at is null"),
+        ),
+    )
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    holder_id: Mapped[str] = mapped_column(ForeignKey("principals.id"))
+    made_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    used_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    replaced_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from controlplane.domains.audit.types import Role
+from controlplane.domains.audit.types import Actor, Role
 
 
 class PrincipalKind(StrEnum):
@@ -14,13 +14,6 @@ class PrincipalKind(StrEnum):
     NODE = "node"
     AGENT = "agent"
     BREAK_GLASS = "breakglass"
-
-
-class KeyKind(StrEnum):
-    """`admin` keys open the admin API, `inference` keys the gateway; neither opens the other."""
-
-    ADMIN = "admin"
-    INFERENCE = "inference"
 
 
 class TokenKind(StrEnum):
@@ -39,7 +32,6 @@ class Carrier(StrEnum):
     ACCESS = "access"
 
 
-PREFIX = {KeyKind.ADMIN: "rda", KeyKind.INFERENCE: "rdk"}
 TOKEN_PREFIX = {TokenKind.ACCESS: "rdt", TokenKind.REFRESH: "rdr", TokenKind.COOKIE: "rds"}
 
 # What a session without an OAuth client is for: all that its holder may do. A client gets what was consented to.
@@ -52,15 +44,37 @@ GRANTABLE = (
 )  # fmt: skip
 
 
+# The two offices between which a site's power is split; each has a custodian of the break-glass.
+FIRST_ROLES = (Role.PLATFORM_ADMIN, Role.OPERATOR)
+SECOND_ROLES = (Role.SECURITY_ADMIN,)
+CUSTODIANS = frozenset({Role.PLATFORM_ADMIN, Role.SECURITY_ADMIN})
+
+
+CONSOLE = Actor("console", Role.SYSTEM)  # root of the control-plane node
+
+
+class Purpose(StrEnum):
+    """What an enrolment code is for."""
+
+    FIRST = "first"
+    SECOND = "second"
+    LOST = "lost"
+    USER = "user"
+
+
 @dataclass(frozen=True)
 class IssuedTokens:
-    """Secrets of a session, shown this once; "" where the carrier has none. `expires_at` is the first to end."""
+    """Secrets of a session, shown this once; "" where the carrier has none.
+
+    `expires_at` is when the first of them ends, `session_ends_at` when the session is over whatever is done.
+    """
 
     session_id: str
     access: str
     refresh: str
     cookie: str
     expires_at: datetime
+    session_ends_at: datetime
 
 
 @dataclass(frozen=True)
@@ -83,3 +97,47 @@ class TokenFacts:
     session: SessionFacts
     created_at: datetime
     expires_at: datetime
+
+
+@dataclass(frozen=True)
+class NewCode:
+    """An enrolment code, shown this once."""
+
+    code: str
+    purpose: Purpose
+    roles: tuple[Role, ...]
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A code was good: what the person sets up now, and the ticket that ends it. All shown this once."""
+
+    ticket: str
+    name: str
+    roles: tuple[Role, ...]
+    totp_secret: str
+    totp_uri: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """Somebody is in. Codes, share and tokens are shown this once; `next_code` lets the second administrator in."""
+
+    principal_id: str
+    name: str
+    roles: tuple[Role, ...]
+    tokens: IssuedTokens
+    recovery_codes: tuple[str, ...]
+    share: str
+    next_code: NewCode | None
+
+
+@dataclass(frozen=True)
+class OpenGlass:
+    """A break-glass session that is open now."""
+
+    session_id: str
+    opened_at: datetime
+    ends_at: datetime

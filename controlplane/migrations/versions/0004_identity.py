@@ -77,8 +77,8 @@ def upgrade() -> None:
         "for each row execute function guard_role_grants()"
     )
     _sessions()
-    # whoever administered by key goes on by signing in: redoubt-api says how at the first request
-    op.execute("update api_keys set revoked_at = now() where kind = 'admin' and revoked_at is null")
+    _enrolment()
+    op.drop_table("api_keys")  # people sign in; what applications had of it was carried over before
 
 
 def _principals() -> None:
@@ -92,6 +92,46 @@ def _principals() -> None:
     op.drop_constraint(op.f("uq_principals_name"), "principals", type_="unique")
     op.create_index("uq_principals_kind_name", "principals", ["kind", "name"], unique=True)
     op.create_check_constraint(op.f("ck_principals_kind"), "principals", KINDS)
+
+
+def _enrolment() -> None:
+    op.drop_table("enrolment_codes")  # an old code would make an administrator without a second factor
+    op.create_table(
+        "enrolment_codes",
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("purpose", sa.String(length=8), nullable=False),
+        sa.Column("roles", postgresql.ARRAY(sa.String(length=40)), nullable=False),
+        sa.Column("principal_id", sa.String(length=40), nullable=False),
+        sa.Column("name", sa.String(length=120), nullable=False),
+        sa.Column("created_by", sa.String(length=120), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("ticket_sha256", sa.String(length=64), nullable=True),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("purpose in ('first', 'second', 'lost', 'user')", name=op.f("ck_enrolment_codes_purpose")),
+        sa.PrimaryKeyConstraint("sha256", name=op.f("pk_enrolment_codes")),
+        sa.UniqueConstraint("ticket_sha256", name=op.f("uq_enrolment_codes_ticket_sha256")),
+    )
+    op.create_table(
+        "break_glass_shares",
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("holder_id", sa.String(length=40), nullable=False),
+        sa.Column("made_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("replaced_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["holder_id"], ["principals.id"], name=op.f("fk_break_glass_shares_holder_id_principals")
+        ),
+        sa.PrimaryKeyConstraint("sha256", name=op.f("pk_break_glass_shares")),
+    )
+    op.create_index(
+        "uq_break_glass_shares_live",
+        "break_glass_shares",
+        ["holder_id"],
+        unique=True,
+        postgresql_where=sa.text("used_at is null and replaced_at is null"),
+    )
 
 
 def _sessions() -> None:

@@ -12,6 +12,7 @@ from lab.errors import LabError
 from lab.site import Site, require_root
 
 from practice.figures import memory_mb
+from practice.people import ADMINISTRATOR
 from practice.proof import prove
 from practice.site import BIN, PracticeSite
 from practice.stages import Stages
@@ -139,6 +140,8 @@ def _trap(asked: argparse.Namespace) -> int:
 
 def _redoubt(name: str, words: list[str]) -> int:
     site = PracticeSite(name)
+    if site.profile.exists():
+        site.people.stay_signed_in(ADMINISTRATOR)
     command = [*site.lab.enter, "env", f"REDOUBT_PROFILE={site.profile}", str(BIN / "redoubt"), *words]
     return subprocess.run(command, check=False).returncode
 

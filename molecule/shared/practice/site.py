@@ -23,6 +23,7 @@ from lab.shell import wait_until
 from lab.site import Site
 
 from practice import bundle
+from practice.people import ADMINISTRATOR, People
 
 SPEC = REPOSITORY / "inventory" / "practice" / "site.yml"
 BIN = Path(sys.executable).parent
@@ -30,6 +31,9 @@ ENDPOINT = "tiny"
 MODEL = "practice-tiny"
 QUESTION = "What keeps a fortress safe?"
 READY_WITHIN_S = 90
+ENROL_CODE = (
+    "runuser -u redoubt -- /opt/redoubt/venv/bin/python -m controlplane.main.enrol_code --config /etc/redoubt/api.toml"
+)
 GPU_STATE = "/var/lib/redoubt-practice/nvml.state"
 
 
@@ -52,10 +56,15 @@ class PracticeSite:
         self._site = yaml.safe_load(spec.read_text())
         self.bundle = cache() / "practice" / "bundle"
         self.rendered = self.lab.home / "rendered"
-        self.profile = self.lab.home / "profile.json"
         self.ca = self.lab.home / "site-ca.crt"
         self.api = f"https://{self._address('control_plane')}:8443"
         self.gateway = f"https://{self._address('gateways')}:9443"
+        self.people = People(self.lab.home, (self.api, self.gateway, self.ca), self._as)
+
+    @property
+    def profile(self) -> Path:
+        """The first administrator's profile."""
+        return self.people.profile(ADMINISTRATOR)
 
     def prepare(self) -> None:
         """Make what the site is made of: node image, simulated library, model, bundle. All from caches if unchanged."""
@@ -142,13 +151,17 @@ class PracticeSite:
             self.lab.ssh(node, f"cat > {GPU_STATE}.new && mv {GPU_STATE}.new {GPU_STATE}", stdin=state.read_text())
         return said
 
-    def redoubt(self, *words: object) -> str:
-        """Run the CLI inside the boundary with the administrator's profile."""
-        return self._run("env", f"REDOUBT_PROFILE={self.profile}", BIN / "redoubt", *words, inside=True)
+    def redoubt(self, *words: object, who: str = ADMINISTRATOR) -> str:
+        """Run the CLI inside the boundary as one of the two administrators, who signs in again when need be."""
+        self.people.stay_signed_in(who)
+        return self._as(self.people.profile(who), *words)
 
-    def redoubt_json(self, *words: object) -> Any:
+    def _as(self, profile: Path, *words: object) -> str:
+        return self._run("env", f"REDOUBT_PROFILE={profile}", BIN / "redoubt", *words, inside=True)
+
+    def redoubt_json(self, *words: object, who: str = ADMINISTRATOR) -> Any:
         """Run the CLI with --json and read what it says."""
-        return json.loads(self.redoubt(*words, "--json"))
+        return json.loads(self.redoubt(*words, "--json", who=who))
 
     def _apply_words(self, verb: str) -> tuple[object, ...]:
         reach = ("--ssh-config", self.lab.ssh_config, "--netns", namespace(self.lab.name))
@@ -176,28 +189,13 @@ class PracticeSite:
         return next(str(node["address"]) for node in self._site["nodes"] if node["name"] == host)
 
     def _enrol(self) -> None:
-        if self.profile.exists():
-            return
-        control_plane = self._site["services"]["control_plane"]
-        self.ca.write_text(self.lab.ssh(control_plane, "cat /etc/redoubt/tls/ca.crt").stdout)
-        code = self.lab.ssh(
-            control_plane,
-            "runuser -u redoubt -- /opt/redoubt/venv/bin/python -m controlplane.main.enrol_code "
-            "--config /etc/redoubt/api.toml",
-        ).stdout.strip()
-        words = (
-            "enrol",
-            "--url",
-            self.api,
-            "--ca",
-            self.ca,
-            "--gateway-url",
-            self.gateway,
-            "--name",
-            "practice",
-            "--code",
-        )
-        self.redoubt(*words, code)
+        if not self.ca.exists():
+            control_plane = self._site["services"]["control_plane"]
+            self.ca.write_text(self.lab.ssh(control_plane, "cat /etc/redoubt/tls/ca.crt").stdout)
+        self.people.enrol(self._console_code)
+
+    def _console_code(self) -> str:
+        return self.lab.ssh(self._site["services"]["control_plane"], ENROL_CODE).stdout.strip()
 
     def _wait_for_gpus(self) -> None:
         """Wait until every declared GPU is reported: agents need a few seconds after the site is up."""

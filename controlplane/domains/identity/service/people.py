@@ -33,8 +33,11 @@ async def create_user(tx: Tx, actor: Actor, *, name: str, project: str, roles: t
         raise Conflict(
             f"there is a user {name} already", remedy=f"redoubt user show {name}; names are never used again"
         )
-    if rules.is_staff(roles) and project:
-        raise BadInput("a role of the site and a project do not go together", remedy="leave --project out")
+    if not roles or rules.is_staff(roles) == bool(project):
+        raise BadInput(
+            "a user has roles: of the site, or with a project of its tenant's own",
+            remedy="--role ROLE, and --project PROJECT with tenant-admin or tenant-user alone",
+        )
     row = Principal(
         id=new_id("user"), kind=PrincipalKind.USER, name=name, project=project, created_at=tx.now, enrolled_at=None,
         disabled_at=None,
@@ -49,18 +52,21 @@ async def create_user(tx: Tx, actor: Actor, *, name: str, project: str, roles: t
 
 async def disable_user(tx: Tx, actor: Actor, *, name: str) -> PersonView:
     """End an account for good: its sessions end at once, its roles and its history stay on record."""
-    await policy.require(tx, actor, "user.disable", Resource("user", name))
     for role in (Role.PLATFORM_ADMIN, Role.SECURITY_ADMIN):
         await store.lock_duty(tx, role)
-    row = await _lock(tx, name)
-    held = (await store.list_live_roles(tx, [row.id])).get(row.id, [])
+    row = await store.lock_by_name(tx, name)
+    held = (await store.list_live_roles(tx, [row.id])).get(row.id, []) if row else []
+    if Role.SECURITY_ADMIN in held:
+        await policy.require(tx, actor, "security_user.disable", Resource("user", name))
+    else:
+        await policy.require(tx, actor, "user.disable", Resource("user", name))
+    if row is None:
+        raise _no_user(name)
     if row.disabled_at is None:
         for role in held:
             await _refuse_if_last(tx, role, row)
         row.disabled_at = tx.now
         await audit.record(tx, actor, "user.disabled", row.id, name=name)
-        if row.id == actor.id:
-            return PersonView(row, tuple(held))  # whoever disables himself is refused from the next request on
         await sessions.end_sessions_of(tx, actor, principal_id=row.id, why="account disabled")
     return PersonView(row, tuple(held))
 
@@ -78,6 +84,18 @@ async def get_user(tx: Tx, actor: Actor, *, name: str) -> PersonView:
     if row is None:
         raise _no_user(name)
     return PersonView(row, tuple((await store.list_live_roles(tx, [row.id])).get(row.id, ())))
+
+
+async def find_user_id(tx: Tx, name: str) -> str | None:
+    """Return the id of a user who may sign in; for the doors, which must not tell whether there is one."""
+    row = await store.find_principal(tx, name)
+    return row.id if row is not None and row.enrolled_at is not None and row.disabled_at is None else None
+
+
+async def name_of(tx: Tx, principal_id: str) -> str:
+    """Return a principal's name; "" for one that is not there."""
+    row = await store.get_principal(tx, principal_id)
+    return row.name if row is not None else ""
 
 
 async def grant_role(tx: Tx, actor: Actor, *, name: str, role: Role) -> RoleGrant:

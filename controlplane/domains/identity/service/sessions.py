@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from controlplane.domains.audit import service as audit
-from controlplane.domains.audit.types import NEWCOMER, Actor
+from controlplane.domains.audit.types import NEWCOMER, Actor, Role
 from controlplane.domains.identity import rules
 from controlplane.domains.identity.store import sessions as store
 from controlplane.domains.identity.tables import Session, Token
@@ -95,6 +95,8 @@ async def authenticate(
         )  # fmt: skip
     if kind == TokenKind.COOKIE and rules.needs_touch(tx.now, found.idle_expires_at):
         await store.mark_seen(tx, found.session_id, tx.now + rules.IDLE_LIFETIME)
+    # two custodians stand behind every request of a break-glass session, and it has no factor to show again
+    strong_at = tx.now if Role.BREAK_GLASS in found.roles else found.strong_at
     return Actor(
         found.principal_id,
         rules.first_role(found.roles),
@@ -103,7 +105,7 @@ async def authenticate(
         session=found.session_id,
         method="+".join(found.methods),
         source=source,
-        strong_at=found.strong_at,
+        strong_at=strong_at,
     )
 
 
@@ -156,6 +158,12 @@ async def list_sessions(tx: Tx, actor: Actor, *, page: Page, every: bool = False
     return await store.list_sessions(tx, page, principal_id=None if every else actor.id)
 
 
+async def forget_old_tokens(tx: Tx, actor: Actor) -> None:
+    """Remove the digests of sessions that have been over for a day; the sessions themselves stay on record."""
+    await policy.require(tx, actor, "session.sweep", "site")
+    await store.delete_expired_tokens(tx, tx.now - rules.KEPT_AFTER)
+
+
 async def _revoke_family_if_reused(tx: Tx, digest: str, source: str) -> None:
     """A used refresh token is shown again: whoever holds the other copy must not go on either."""
     session_id = await store.find_used_session(tx, digest)
@@ -185,6 +193,7 @@ def _issue(tx: Tx, row: Session, carrier: Carrier) -> IssuedTokens:
         secrets.get(TokenKind.REFRESH, ""),
         secrets.get(TokenKind.COOKIE, ""),
         min(made.values()),
+        row.absolute_expires_at,
     )
 
 

@@ -20,6 +20,10 @@ async def find_principal(tx: Tx, name: str, kind: PrincipalKind = PrincipalKind.
     return (await tx.session.scalars(query)).one_or_none()
 
 
+async def get_principal(tx: Tx, principal_id: str) -> Principal | None:
+    return await tx.session.get(Principal, principal_id)
+
+
 async def lock_by_name(tx: Tx, name: str, kind: PrincipalKind = PrincipalKind.USER) -> Principal | None:
     """Return a principal whose roles and standing nobody else changes meanwhile."""
     query = select(Principal).where(Principal.kind == kind, Principal.name == name).with_for_update()

@@ -77,6 +77,9 @@ VERBS: Verbs = to_table(
     write("factor.reset", PA, dangerous=True),
     read("factor.review", PA, SA, AU),
     # identity
+    write("break_glass.open", NEWCOMER),
+    write("break_glass.seal", SYSTEM),
+    write("break_glass.share", PA, SA, own=True, dangerous=True),
     write("api_key.create", PA, OP, TA),
     read("api_key.read", PA, SA, OP, AU, TA),
     write("api_key.revoke", PA, SA, OP, TA),
@@ -96,6 +99,10 @@ VERBS: Verbs = to_table(
     write("session.step_up", *PEOPLE, own=True),
     write("user.create", PA, dangerous=True),
     write("user.disable", PA, dangerous=True),
+    write("user.enrol", PA, dangerous=True),
+    write("security_user.enrol", SA, dangerous=True),
+    write("security_user.disable", SA, dangerous=True),
+    write("session.sweep", SYSTEM),
     read("user.read", PA, SA, AU),
     # oauth
     write("assertion.spend", NEWCOMER),
