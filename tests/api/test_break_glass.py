@@ -3,7 +3,8 @@ import asyncio
 import httpx
 from sqlalchemy import text
 
-from controlplane.domains.audit.types import Role
+from controlplane.domains.audit.types import SYSTEM, Role
+from controlplane.domains.health import service as health
 from tests.support.control_plane import ControlPlane
 from tests.support.enrolment import Somebody, console_code, enrol, first_start
 
@@ -119,3 +120,22 @@ async def test_nobody_but_a_custodian_gets_a_share(new_plane: ControlPlane) -> N
     for secret in (token, operator):
         async with new_plane.client(secret) as client:
             assert (await client.post("/break-glass/shares")).status_code in {403, 409}
+
+
+async def test_an_open_glass_and_spent_shares_are_incidents_until_they_are_mended(new_plane: ControlPlane) -> None:
+    ada, grace, token = await opened(new_plane)
+    assert await _incidents(new_plane, ada) == {"break-glass-open", "break-glass-unsealed"}
+    async with new_plane.client(token) as client:
+        await client.delete("/sessions/current")
+    assert await _incidents(new_plane, ada) == {"break-glass-unsealed"}
+    for who in (ada, grace):
+        async with new_plane.client(who.access) as client:
+            await client.post("/break-glass/shares")
+    assert await _incidents(new_plane, ada) == set()
+
+
+async def _incidents(plane: ControlPlane, who: Somebody) -> set[str]:
+    async with plane.database.transaction() as tx:
+        await health.settle_incidents(tx, SYSTEM)
+    async with plane.client(who.access) as client:
+        return {row["kind"] for row in (await client.get("/incidents?state=open")).json()["items"]}

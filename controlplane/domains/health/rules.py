@@ -1,18 +1,21 @@
 """When a node counts as isolated. Unknown means no: what was not tried, or not seen, is never green."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
 from controlplane.contracts.proof import Context, NodePart, SiteProof, Trap, Vantage
+from controlplane.domains.audit.types import Role
 from controlplane.domains.health.types import Fault, IncidentKind, Judgement, NewestProof
+from controlplane.domains.identity.types import OpenGlass
 
 LEAKS = frozenset({"sent", "answered", "present"})
 BLOCKED = frozenset({"denied", "no_route", "silent", "unresolved", "unsupported", "absent"})
 KINDS = frozenset({"tcp", "udp", "icmp", "dns", "ntp", "other", "ip6", "metadata", "proxy"})
 HOOKS = ("input", "output", "forward")
 STALE_AFTER = timedelta(minutes=40)  # two timers of 15 minutes, their jitter, and one that was late
+GLASS = "break-glass"  # the subject, where others name a node
 SITE = "site"  # subject of what a proof of the whole site shows
 REOPENED_WITHIN = timedelta(hours=1)
 
@@ -85,6 +88,20 @@ def faults_of(
 def faults_of_site(newest: NewestProof | None, still_open: AbstractSet[IncidentKind]) -> list[Fault]:
     """Return what is wrong by the newest whole proof. One is made on demand, so none grows stale."""
     return _as_faults(SITE, newest, _unisolated(newest, still_open))
+
+
+def faults_of_glass(opened: Sequence[OpenGlass], missing: Collection[Role]) -> list[Fault]:
+    """Return what everybody should hear about the break-glass: that it is open, and that nobody could open it."""
+    found = []
+    if opened:
+        until = max(glass.ends_at for glass in opened)
+        found.append(
+            Fault(IncidentKind.BREAK_GLASS_OPEN, GLASS, f"somebody may do everything until {until:%H:%M} UTC", "")
+        )
+    if missing:
+        who = " and ".join(sorted(missing))
+        found.append(Fault(IncidentKind.BREAK_GLASS_UNSEALED, GLASS, f"no {who} holds a share that counts", ""))
+    return found
 
 
 def is_reopened(closed_at: datetime, now: datetime) -> bool:

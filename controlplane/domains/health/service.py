@@ -9,6 +9,7 @@ from controlplane.domains.fleet import service as fleet
 from controlplane.domains.health import rules, store
 from controlplane.domains.health.tables import Incident, NodeProof
 from controlplane.domains.health.types import Fault, IncidentKind, NewestProof
+from controlplane.domains.identity.service import break_glass
 from controlplane.domains.policy import service as policy
 from controlplane.kit.errors import NotFound
 from controlplane.kit.ids import new_id
@@ -66,7 +67,9 @@ async def _faults(tx: Tx, still_open: Iterable[tuple[IncidentKind, str]]) -> lis
         )
     ]
     whole = proofs.get(("site", await fleet.authority_node(tx) or ""))  # what another node says of the site is nothing
-    return [*of_nodes, *rules.faults_of_site(_newest(whole), kinds.get(rules.SITE, set()))]
+    of_site = rules.faults_of_site(_newest(whole), kinds.get(rules.SITE, set()))
+    glass = rules.faults_of_glass(await break_glass.list_open(tx), await break_glass.missing_custodians(tx))
+    return [*of_nodes, *of_site, *glass]
 
 
 async def _open(tx: Tx, actor: Actor, fault: Fault) -> None:

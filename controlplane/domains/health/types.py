@@ -11,6 +11,8 @@ class IncidentKind(StrEnum):
     LEAK = "boundary-leak"
     UNPROVEN = "boundary-unproven"
     STALE = "proof-stale"
+    BREAK_GLASS_OPEN = "break-glass-open"
+    BREAK_GLASS_UNSEALED = "break-glass-unsealed"
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,8 @@ async def list_open(tx: Tx) -> tuple[OpenGlass, ...]:
 
 
 async def missing_custodians(tx: Tx) -> tuple[Role, ...]:
-    """Return the offices from which nobody holds a share that counts; none are missing before the first seal."""
-    if not await store.is_sealed(tx):
+    """Return the offices from which nobody holds a share that counts; none are missing before the first start."""
+    if not (await store.is_sealed(tx) and await store.has_shares(tx)):
         return ()
     roles = await store.list_able_roles(tx, await store.list_share_holders(tx))
     held = frozenset(role for of_one in roles.values() for role in of_one)

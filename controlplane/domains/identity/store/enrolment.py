@@ -88,6 +88,11 @@ async def list_able_roles(tx: Tx, holder_ids: Sequence[str]) -> dict[str, frozen
     return found
 
 
+async def has_shares(tx: Tx) -> bool:
+    """Say whether a share was ever made."""
+    return bool(await tx.session.scalar(select(exists().where(BreakGlassShare.holder_id != ""))))
+
+
 async def list_share_holders(tx: Tx) -> Sequence[str]:
     live = BreakGlassShare.used_at.is_(None) & BreakGlassShare.replaced_at.is_(None)
     return (await tx.session.scalars(select(BreakGlassShare.holder_id).where(live))).all()
