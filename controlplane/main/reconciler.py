@@ -11,6 +11,7 @@ from pathlib import Path
 from controlplane.domains.audit.loops import Sealer, TileFolder
 from controlplane.domains.audit.types import SYSTEM
 from controlplane.domains.health import service as health
+from controlplane.domains.identity.service import sessions
 from controlplane.domains.serving import service as serving
 from controlplane.domains.serving.loops import RunPlace, ServingLoops
 from controlplane.engines.port import Engine
@@ -34,6 +35,7 @@ from controlplane.main.wiring import open_database
 SEAL_S = 1.0
 PUBLISH_S = 0.3
 INCIDENTS_S = 2.0
+SWEEP_S = 3600.0
 
 
 async def reconcile(settings: ReconcilerSettings) -> None:
@@ -48,6 +50,7 @@ async def reconcile(settings: ReconcilerSettings) -> None:
             run_every("converge", settings.period_s, loops.converge),
             run_every("expire", settings.period_s, loops.expire),  # a scheduler that hangs delays no failover
             run_every("incidents", INCIDENTS_S, _settler(database)),
+            run_every("sweep", SWEEP_S, _sweeper(database)),
             run_every("publish", PUBLISH_S, _publisher(database, settings)),
         )
     finally:
@@ -119,6 +122,14 @@ def _settler(database: Database) -> Callable[[], Awaitable[None]]:
             await health.settle_incidents(tx, SYSTEM)
 
     return settle
+
+
+def _sweeper(database: Database) -> Callable[[], Awaitable[None]]:
+    async def sweep() -> None:
+        async with database.transaction() as tx:
+            await sessions.forget_old_tokens(tx, SYSTEM)
+
+    return sweep
 
 
 def _publisher(database: Database, settings: ReconcilerSettings) -> Callable[[], Awaitable[None]]:
