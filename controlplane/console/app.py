@@ -3,22 +3,25 @@
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from inspect import isawaitable
 from pathlib import Path
+from typing import Any  # Starlette's own type of a handler's error
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from controlplane.console import enrol, security, sign_in, step_up
-from controlplane.console.page import HOME, go, local_path, page
+from controlplane.console.page import HOME, Form, go, local_path, page
 from controlplane.domains.policy.types import StepUpRequired
 from controlplane.kit.errors import RedoubtError
 from controlplane.web.browser import READING, SignInFirst
 
-Handler = Callable[[Request, Exception], Awaitable[Response]]
+Handler = Callable[[Request, Any], Response | Awaitable[Response]]
 PAGES, DATA = "console", "console-data"
 STATIC = Path(__file__).with_name("static")
 
@@ -63,14 +66,15 @@ class _Static(StaticFiles):
         return answer
 
 
-def _for_people(plain: Handler) -> Handler:
+def _for_people(plain: Handler) -> Callable[[Request, Exception], Awaitable[Response]]:
     """Say on a page what the API says in JSON; its handler has recorded the denial by then."""
 
     async def handler(request: Request, error: Exception) -> Response:
-        answer = await plain(request, error)
+        said = plain(request, error)
+        answer = await said if isawaitable(said) else said
         tags = _tags(request.scope)
         if PAGES in tags:
-            return _page_of(request, error, answer)
+            return await _page_of(request, error, answer)
         if DATA in tags:
             return _data_of(request, error, answer)
         return answer
@@ -82,14 +86,15 @@ def _tags(scope: Scope) -> set[str]:
     return set(getattr(scope.get("route"), "tags", None) or ())
 
 
-def _page_of(request: Request, error: Exception, answer: Response) -> Response:
+async def _page_of(request: Request, error: Exception, answer: Response) -> Response:
     path = str(request.scope["path"])
     way = _way_out(request, error, path if request.method in READING else "")
     if way:
         return go(way)
     told = _told(answer)
     if path in AGAIN and request.method not in READING:
-        return _with_hints(AGAIN[path](request, status=answer.status_code, error=told), answer)
+        form = await _form_of(request)
+        return _with_hints(AGAIN[path](request, status=answer.status_code, error=told, form=form), answer)
     back = "/sign-in" if isinstance(error, SignInFirst) else HOME
     return _with_hints(page(request, "problem.html", status=answer.status_code, error=told, back=back), answer)
 
@@ -114,6 +119,14 @@ def _way_out(request: Request, error: Exception, back: str) -> str:
 def _with_query(request: Request, path: str) -> str:
     query = request.scope["query_string"].decode("latin-1")
     return f"{path}?{query}" if query else path
+
+
+async def _form_of(request: Request) -> Form:
+    """Return what was typed, where it could be read; the request has it already."""
+    try:
+        return dict(await request.form())
+    except HTTPException:
+        return {}
 
 
 def _told(answer: Response) -> Told:

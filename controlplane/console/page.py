@@ -1,7 +1,7 @@
 """Pages: one layout, nothing inline, and headers under which nothing that is not ours runs."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -13,6 +13,10 @@ TEMPLATES = Environment(
     loader=PackageLoader("controlplane.console"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
     lstrip_blocks=True,
 )  # fmt: skip
+TEMPLATES.filters["day"] = lambda at: at.strftime("%-d %B %Y")
+TEMPLATES.filters["moment"] = lambda at: at.strftime("%-d %B %Y, %H:%M UTC")
+Form = Mapping[str, object]
+NOTHING: Form = {}
 LOCAL = re.compile(r"/(?:[A-Za-z0-9_.~-][A-Za-z0-9_.~/-]*)?(?:\?[A-Za-z0-9_.~%+=&:/-]*)?")
 HOME = "/security"
 
@@ -24,7 +28,7 @@ def page(
 
     Browsers hold redirects after a form against `form-action`, so a consent page names its client's origin.
     """
-    given = {"error": None, "signed_in": False, **values, "site": means_of(request).site}
+    given = {"error": None, "signed_in": False, "ticket": "", **values, "site": means_of(request).site}
     return HTMLResponse(TEMPLATES.get_template(template).render(given), status, page_headers(form_targets))
 
 

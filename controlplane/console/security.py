@@ -3,12 +3,13 @@
 from typing import Annotated
 
 import segno
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Depends, Request
+from fastapi import Form as FormField
 from fastapi.responses import JSONResponse, Response
 from markupsafe import Markup
 
 from controlplane.console.answer import passkey_of
-from controlplane.console.page import HOME, go, page
+from controlplane.console.page import HOME, NOTHING, Form, go, page
 from controlplane.domains.audit.types import Actor
 from controlplane.domains.factors import service as factors
 from controlplane.domains.factors.rules import passkeys, passwords
@@ -23,8 +24,8 @@ from controlplane.web.transaction import Transaction
 router = APIRouter(prefix=HOME, tags=["console"], dependencies=[Depends(require_own_origin)])
 data = APIRouter(prefix=HOME, tags=["console-data"], dependencies=[Depends(require_own_origin)])
 
-Short = Annotated[str, Form(max_length=200)]
-Secret = Annotated[str, Form(max_length=1000)]
+Short = Annotated[str, FormField(max_length=200)]
+Secret = Annotated[str, FormField(max_length=1000)]
 
 
 @router.get("")
@@ -45,9 +46,7 @@ async def show(request: Request, tx: Transaction, actor: Browser) -> Response:
 
 
 @router.post("/password")
-async def change_password(
-    request: Request, tx: Transaction, actor: Browser, current: Secret, new: Secret
-) -> Response:
+async def change_password(request: Request, tx: Transaction, actor: Browser, current: Secret, new: Secret) -> Response:
     """Change the password of whoever knows the present one."""
     means, name = means_of(request), await people.name_of(tx, actor.id)
     await factors.verify_password(tx, actor, means, Claim(actor.id, name, actor.source), password=current)
@@ -129,8 +128,9 @@ async def end_session(session_id: str, tx: Transaction, actor: Browser) -> Respo
     return go(HOME)
 
 
-def confirm_page(request: Request, *, status: int, error: object) -> Response:
+def confirm_page(request: Request, *, status: int = 200, error: object = None, form: Form = NOTHING) -> Response:
     """Ask for the code again; the picture was shown once."""
+    del form  # a code is not shown again
     return page(
         request, "confirm_totp.html", status=status, error=error, signed_in=True, action=f"{HOME}/totp/confirmation"
     )

@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Depends, Request
+from fastapi import Form as FormField
 from fastapi.responses import JSONResponse, Response
 
 from controlplane.console.answer import passkey_of
-from controlplane.console.page import HOME, go, local_path, page
+from controlplane.console.page import HOME, NOTHING, Form, go, local_path, page
 from controlplane.domains.audit.types import NEWCOMER
 from controlplane.domains.factors import service as factors
 from controlplane.domains.factors.rules import passkeys
@@ -24,8 +25,8 @@ from controlplane.web.transaction import Transaction
 router = APIRouter(tags=["console"], dependencies=[Depends(require_own_origin)])
 data = APIRouter(tags=["console-data"], dependencies=[Depends(require_own_origin)])
 
-Short = Annotated[str, Form(max_length=200)]
-Secret = Annotated[str, Form(max_length=1000)]
+Short = Annotated[str, FormField(max_length=200)]
+Secret = Annotated[str, FormField(max_length=1000)]
 
 
 @router.get("/")
@@ -57,9 +58,7 @@ async def show_second(request: Request, tx: Transaction) -> Response:
 
 
 @router.post("/sign-in/second")
-async def take_second(
-    request: Request, tx: Transaction, code: Short = "", recovery_code: Short = ""
-) -> Response:
+async def take_second(request: Request, tx: Transaction, code: Short = "", recovery_code: Short = "") -> Response:
     """Check a code of the authenticator app or a recovery code, and begin the session."""
     claim = await _owed_by(request, tx)
     second = await check_code(request, tx, claim, code, recovery_code)
@@ -109,12 +108,20 @@ async def sign_out(request: Request, tx: Transaction, actor: Browser) -> Respons
     return answer
 
 
-def sign_in_page(request: Request, *, status: int = 200, error: object = None) -> Response:
-    wanted = local_path(request.query_params.get("next"))
-    return page(request, "sign_in.html", status=status, error=error, next=wanted, passkeys=has_passkeys(request))
+def sign_in_page(request: Request, *, status: int = 200, error: object = None, form: Form = NOTHING) -> Response:
+    return page(
+        request,
+        "sign_in.html",
+        status=status,
+        error=error,
+        name=form.get("name", ""),
+        next=local_path(request.query_params.get("next")),
+        passkeys=has_passkeys(request),
+    )
 
 
-def second_page(request: Request, *, status: int = 200, error: object = None) -> Response:
+def second_page(request: Request, *, status: int = 200, error: object = None, form: Form = NOTHING) -> Response:
+    del form  # a code is not shown again
     return page(
         request,
         "second.html",

@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Depends, Request
+from fastapi import Form as FormField
 from fastapi.responses import JSONResponse, Response
 
 from controlplane.console.answer import passkey_of
-from controlplane.console.page import go, local_path, page
+from controlplane.console.page import NOTHING, Form, go, local_path, page
 from controlplane.console.sign_in import has_passkeys
 from controlplane.domains.factors import service as factors
 from controlplane.domains.factors.types import Claim
@@ -17,7 +18,7 @@ from controlplane.web.transaction import Transaction
 router = APIRouter(tags=["console"], dependencies=[Depends(require_own_origin)])
 data = APIRouter(tags=["console-data"], dependencies=[Depends(require_own_origin)])
 
-Short = Annotated[str, Form(max_length=200)]
+Short = Annotated[str, FormField(max_length=200)]
 
 
 @router.get("/step-up")
@@ -52,7 +53,8 @@ async def take_passkey(request: Request, tx: Transaction, actor: Browser) -> Res
     return JSONResponse({"next": local_path(request.query_params.get("next"))})
 
 
-def step_up_page(request: Request, *, status: int = 200, error: object = None) -> Response:
+def step_up_page(request: Request, *, status: int = 200, error: object = None, form: Form = NOTHING) -> Response:
+    del form  # a code is not shown again
     return page(
         request,
         "second.html",

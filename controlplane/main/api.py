@@ -9,6 +9,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from controlplane.api.app import LOOPBACK, Surroundings, make_admin_app, make_machine_app
+from controlplane.console.app import add_console
+from controlplane.domains.factors.rules.passkeys import host_of
 from controlplane.domains.pki.service import Authority
 from controlplane.domains.pki.types import LeafTerms
 from controlplane.domains.serving import service as serving
@@ -48,6 +50,7 @@ async def serve(settings: ApiSettings) -> None:
         issuer=issuer,
     )
     apps = [make_admin_app(given)]
+    add_console(apps[0])
     servers = [make_server(apps[0], settings.listen, machine=False)]
     if settings.machine is not None:
         apps.append(make_machine_app(given))
@@ -119,7 +122,7 @@ async def _beat(database: Database, counters: list[DenialCounter]) -> None:
 def names_of(settings: ApiSettings) -> frozenset[str]:
     """Return the hosts that the api answers to: what its certificates say, where it listens, what the site adds."""
     listens = [listen for listen in (settings.listen, settings.machine) if listen is not None]
-    names = {*settings.names, *LOOPBACK, *(listen.host for listen in listens)}
+    names = {*settings.names, *LOOPBACK, host_of(settings.origin), *(listen.host for listen in listens)}
     for listen in listens:
         if listen.tls is not None:
             names.update(host_names(listen.tls.certificate.read_bytes()))

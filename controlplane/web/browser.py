@@ -49,9 +49,7 @@ async def authenticate_browser(request: Request, tx: Transaction) -> Actor:
     if not secret:
         raise SignInFirst
     try:
-        actor = await sessions.authenticate(
-            tx, secret, source=source_of(request.scope), kind=TokenKind.COOKIE
-        )
+        actor = await sessions.authenticate(tx, secret, source=source_of(request.scope), kind=TokenKind.COOKIE)
     except Unauthenticated:
         raise SignInFirst from None
     request.state.actor = actor

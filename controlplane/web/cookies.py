@@ -28,6 +28,4 @@ def write_cookie(response: Response, origin: str, secret: str) -> None:
 
 
 def clear_cookie(response: Response, origin: str) -> None:
-    response.delete_cookie(
-        cookie_name(origin), path="/", secure=is_secure(origin), httponly=True, samesite="strict"
-    )
+    response.delete_cookie(cookie_name(origin), path="/", secure=is_secure(origin), httponly=True, samesite="strict")

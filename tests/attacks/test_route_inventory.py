@@ -18,6 +18,8 @@ OPEN = {
         "POST /api/v1/sign-ins",
         "POST /api/v1/sign-ins/refresh",
         "POST /api/v1/node-joins",
+        "GET /sign-in",
+        "GET /enrol",
     ),
     "a run: its own nonce or token": ("POST /api/v1/runs", "POST /api/v1/runs/{replica_id}/lease"),
     "public facts that a client needs before it can sign in": ("GET /.well-known/*", "GET /static/*"),

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from sqlalchemy import select, update
 
 from controlplane.api.app import Surroundings, make_admin_app, make_machine_app
+from controlplane.console.app import add_console
 from controlplane.contracts.admin import ModelManifest
 from controlplane.contracts.agent import GpuReading, HostReading, LostGpu, NodeReport
 from controlplane.domains.audit.types import NEWCOMER, Role
@@ -30,6 +31,7 @@ from tests.support.machines import make_authority, make_leaf
 from tests.support.means import make_means
 
 SITE = "testsite"
+NAMES = frozenset({"api", "console.testsite.example"})
 GIB = 1024**3
 
 
@@ -174,17 +176,19 @@ def make_control_plane(database_url: str) -> ControlPlane:
     authority, issuer = make_authority(SITE), Issuer("https://api", Ed25519PrivateKey.generate())
     means = make_means(database_url, clock)
     given = Surroundings(
-        SITE, database, 10.0, None, means, names=frozenset({"api"}), authority=authority, issuer=issuer
+        SITE, database, 10.0, None, means, names=NAMES, authority=authority, issuer=issuer
     )
     place = RunPlace(
         "python", "https://ctl1:8443", "PEM", "redoubt://testsite/zone/north/service/gateway", "/models", 1, 2, ""
     )
+    admin_app = make_admin_app(given)
+    add_console(admin_app)
     return ControlPlane(
         database,
         clock,
         engine,
         ServingLoops(database, engine, place),
-        make_admin_app(given),
+        admin_app,
         make_machine_app(given),
         means,
     )

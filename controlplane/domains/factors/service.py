@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from controlplane.domains.audit import service as audit
@@ -22,7 +22,7 @@ from controlplane.domains.factors.types import (
 )
 from controlplane.domains.policy import service as policy
 from controlplane.kit.canonical import sha256_hex
-from controlplane.kit.errors import BadInput, Conflict, Denied, NotFound, Unauthenticated, Unavailable
+from controlplane.kit.errors import BadInput, Conflict, Denied, NotFound, RedoubtError, Unauthenticated
 from controlplane.kit.ids import new_id
 from controlplane.kit.password_hash import BoundedHasher
 from controlplane.kit.sealed import Sealer
@@ -45,7 +45,7 @@ class Means:
     sealer: Sealer
     site: str
     origin: str
-    common_passwords: frozenset[str]
+    common_passwords: frozenset[str] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ async def guessing(tx: Tx, actor: Actor, means: Means, claim: Claim, factor: Fac
         async with means.aside.transaction() as own:
             await audit.record(own, actor, "factor.refused", claim.principal_id or "nobody", factor=factor)
         raise
-    except Unavailable:
+    except RedoubtError:  # not a wrong guess: a busy server, or something else in the request
         await _forgive(means, charges)
         raise
     await _forgive(means, charges)

@@ -62,7 +62,7 @@ class Answer:
 
 def relying_party(origin: str) -> RelyingParty:
     """Return who we are to a browser; raises Refused where browsers know no passkeys (w3c/webauthn#1358)."""
-    host = ORIGIN_HOST.sub(r"\1", origin)
+    host = host_of(origin)
     if _is_address(host) or not (host == "localhost" or FQDN.fullmatch(host)):
         raise Refused(
             f"passkeys need a name of this site such as console.example.internal, and it is reached as {host}",
@@ -70,6 +70,11 @@ def relying_party(origin: str) -> RelyingParty:
             code="passkeys_need_a_name",
         )
     return RelyingParty(host, origin)
+
+
+def host_of(origin: str) -> str:
+    """Return the name or address in an origin."""
+    return ORIGIN_HOST.sub(r"\1", origin)
 
 
 def registration_options(party: RelyingParty, site: str, principal_id: str, name: str, known: Iterable[bytes]) -> str:

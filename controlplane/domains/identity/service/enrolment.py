@@ -16,6 +16,7 @@ from controlplane.domains.identity.types import (
     FIRST_ROLES,
     SECOND_ROLES,
     Begun,
+    Carrier,
     Enrolled,
     NewCode,
     PrincipalKind,
@@ -117,7 +118,9 @@ async def begin_enrolment(tx: Tx, means: Means, *, code: str, name: str, passwor
     return Begun(ticket, row.name, tuple(Role(role) for role in row.roles), totp.secret, totp.uri, row.expires_at)
 
 
-async def finish_enrolment(tx: Tx, means: Means, *, ticket: str, otp: str, client: str, source: str) -> Enrolled:
+async def finish_enrolment(
+    tx: Tx, means: Means, *, ticket: str, otp: str, client: str, source: str, carrier: Carrier = Carrier.PAIR
+) -> Enrolled:
     """Spend the ticket with a first code of the authenticator: the account counts, and its holder is signed in."""
     await policy.require(tx, NEWCOMER, "principal.enrol", "site")
     await store.lock_first_start(tx)
@@ -139,7 +142,7 @@ async def finish_enrolment(tx: Tx, means: Means, *, ticket: str, otp: str, clien
     second = await _add_code(tx, CONSOLE, Purpose.SECOND, SECOND_ROLES) if row.purpose == Purpose.FIRST else None
     tokens = await sessions.start_session(
         tx, NEWCOMER, principal_id=person.id, methods=(Factor.PASSWORD, Factor.TOTP), client=client, source=source,
-        strong=True,
+        strong=True, carrier=carrier,
     )  # fmt: skip
     await audit.record(tx, strong, "principal.enrolled", person.id, name=row.name, purpose=row.purpose)
     return Enrolled(person.id, row.name, tuple(Role(role) for role in row.roles), tokens, recovery_codes, share, second)
