@@ -21,6 +21,7 @@ class Authenticator:
     rp_id: str = ""
     verifies_user: bool = True
     counter: int = 0
+    counts: bool = True
     user_handle: bytes = b""
     credential_id: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
@@ -39,7 +40,7 @@ class Authenticator:
     def get(self, options: str) -> str:
         """Answer `navigator.credentials.get`."""
         asked = json.loads(options)
-        self.counter += 1
+        self.counter += self.counts
         data = self._data(self.rp_id or asked["rpId"], 0)
         client = self._client("webauthn.get", asked["challenge"])
         signature = self.key.sign(data + sha256(client).digest(), ec.ECDSA(hashes.SHA256()))
