@@ -16,6 +16,7 @@ from controlplane.domains.identity.service import people, sessions
 from controlplane.domains.identity.types import Carrier
 from controlplane.kit.errors import BadInput, Refused
 from controlplane.kit.tx import Tx
+from controlplane.web.actor import require_enrolled
 from controlplane.web.browser import Browser, SignInFirst, means_of, require_own_origin
 from controlplane.web.cookies import clear_cookie, read_cookie, write_cookie
 from controlplane.web.half_sign_in import begin_half, find_half, use_half
@@ -42,6 +43,7 @@ async def show_sign_in(request: Request) -> Response:
 @router.post("/sign-in")
 async def take_password(request: Request, tx: Transaction, name: Short, password: Secret) -> Response:
     """Check name and password; whoever has a second factor is sent on to show it."""
+    await require_enrolled(request, tx)
     claim = Claim(await people.find_user_id(tx, name), name, source_of(request.scope))
     principal_id = await factors.verify_password(tx, NEWCOMER, means_of(request), claim, password=password)
     if not await factors.has_second_factor(tx, principal_id=principal_id):
@@ -74,6 +76,7 @@ async def ask_passkey(request: Request, tx: Transaction) -> Response:
 @data.post("/sign-in/passkey")
 async def take_passkey(request: Request, tx: Transaction) -> Response:
     """Sign in with a passkey alone: it is held, and it verified its user."""
+    await require_enrolled(request, tx)
     source, answer = source_of(request.scope), await passkey_of(request)
     proof = await factors.verify_passkey(tx, NEWCOMER, means_of(request), source=source, answer=answer.answer)
     return _next(await _signed_in(request, tx, proof))

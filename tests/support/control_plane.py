@@ -175,9 +175,7 @@ def make_control_plane(database_url: str) -> ControlPlane:
     engine = TableEngine()
     authority, issuer = make_authority(SITE), Issuer("https://api", Ed25519PrivateKey.generate())
     means = make_means(database_url, clock)
-    given = Surroundings(
-        SITE, database, 10.0, None, means, names=NAMES, authority=authority, issuer=issuer
-    )
+    given = Surroundings(SITE, database, 10.0, None, means, names=NAMES, authority=authority, issuer=issuer)
     place = RunPlace(
         "python", "https://ctl1:8443", "PEM", "redoubt://testsite/zone/north/service/gateway", "/models", 1, 2, ""
     )

@@ -8,12 +8,12 @@ from controlplane.contracts import identity as contracts
 from controlplane.contracts.admin import Rows
 from controlplane.domains.audit.types import NEWCOMER
 from controlplane.domains.factors import service as factors
-from controlplane.domains.factors.service import Means
 from controlplane.domains.factors.types import Claim
 from controlplane.domains.identity.service import break_glass, enrolment, people, sessions
 from controlplane.domains.identity.tables import Session
 from controlplane.domains.identity.types import IssuedTokens, OpenGlass
 from controlplane.web.actor import Person, require_enrolled
+from controlplane.web.browser import means_of
 from controlplane.web.limits import source_of
 from controlplane.web.transaction import Transaction
 
@@ -148,13 +148,6 @@ async def break_glass_state(tx: Transaction, actor: Person) -> contracts.BreakGl
     del actor  # whoever is signed in may know
     opened = tuple(_to_open(one) for one in await break_glass.list_open(tx))
     return contracts.BreakGlass(open=opened, missing=tuple(await break_glass.missing_custodians(tx)))
-
-
-def means_of(request: Request) -> Means:
-    means = request.app.state.means
-    if not isinstance(means, Means):
-        raise TypeError("the application was made without means to check factors")
-    return means
 
 
 def to_tokens(made: IssuedTokens) -> contracts.Tokens:
