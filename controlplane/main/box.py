@@ -260,6 +260,7 @@ def _report(made: Box, summary: dict[str, object], *, as_json: bool) -> None:
     say(f"The box is up after {summary['seconds']} s. Its endpoint {ENDPOINT!r} says: {summary['answer']}")
     say(f"  gateway   {summary['gateway']}   (OpenAI-compatible; key {summary['key']})")
     say(f"  admin API {made.api_url}/api/v1   (REDOUBT_PROFILE={made.home}/profile.json redoubt endpoint list)")
+    say(f"  console   http://localhost:{made.api_port}/")
     say(f"  its people are in {made.home}/people.json, with what they sign in with; a site has real ones")
     say("Ctrl-C stops it.")
 

@@ -76,3 +76,19 @@ def test_another_compute_node_changes_what_its_peers_allow_and_nothing_else_on_t
     assert moved["gpu1"] == {"boundary_inbound", "boundary_outbound"}
     assert moved["store1"] == set()
     assert moved["ctl1"] == {"boundary_inbound", "boundary_outbound", "slurm_nodes"}
+
+
+def test_a_name_of_the_console_is_in_its_address_and_its_certificate():
+    named = SOURCE.replace("  controller:", "  console_name: console.practice.example\n  controller:")
+    inputs = yaml.safe_load(render(parse_site(named), BUNDLE, source=named)["host_vars/ctl1.yml"])
+    certificates = {certificate["name"]: certificate["dns"] for certificate in inputs["site_ca_certificates"]}
+
+    assert inputs["control_plane_console_name"] == "console.practice.example"
+    assert certificates["api"] == ["ctl1", "console.practice.example"]
+    assert certificates["gateway"] == ["ctl1"]
+
+
+def test_without_a_name_the_console_has_the_address_of_its_node():
+    inputs = yaml.safe_load(render(SITE, BUNDLE, source=SOURCE)["host_vars/ctl1.yml"])
+
+    assert inputs["control_plane_console_name"] == "10.77.0.10"
