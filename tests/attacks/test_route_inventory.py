@@ -22,7 +22,11 @@ OPEN = {
         "GET /enrol",
     ),
     "a run: its own nonce or token": ("POST /api/v1/runs", "POST /api/v1/runs/{replica_id}/lease"),
-    "public facts that a client needs before it can sign in": ("GET /.well-known/*", "GET /static/*"),
+    "public facts that a client needs before it can sign in": (
+        "GET /.well-known/*",
+        "GET /oauth/jwks",
+        "GET /static/*",
+    ),
     "OAuth: the protocol authenticates client and person itself": ("POST /oauth/*",),
 }
 SENT_AWAY = {401, 403, 303}
