@@ -49,9 +49,9 @@ AGAIN = {
 def add_console(app: FastAPI) -> None:
     """Add the pages; the application must have its error handlers, for pages say what those say."""
     for router in (sign_in, step_up, security, enrol):
-        app.include_router(router.router)
+        app.include_router(router.router, include_in_schema=False)
     for router in (sign_in, step_up, security):
-        app.include_router(router.data)
+        app.include_router(router.data, include_in_schema=False)
     app.mount("/static", _Static(directory=STATIC), name="static")
     for kind in (RedoubtError, RequestValidationError):
         app.add_exception_handler(kind, _for_people(app.exception_handlers[kind]))
