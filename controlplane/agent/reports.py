@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import structlog
 
+from controlplane.agent.certificates import read_certificates
 from controlplane.agent.gpus import GpuInventory
 from controlplane.agent.host import read_host
 from controlplane.agent.proofs import read_proof, read_site_proof
@@ -47,15 +48,19 @@ class Observer:
             lost_gpus=seen.lost,
             proof=read_proof(),
             site_proof=read_site_proof(),
+            certificates=read_certificates(),
         )
 
 
 class Reporter:
     """Sends one reading a call. The caller repeats it, and waits longer while it fails."""
 
-    def __init__(self, client: httpx.AsyncClient, observer: Observer) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, observer: Observer, *, when_lapsed: Callable[[], None] = lambda: None
+    ) -> None:
         self._client = client
         self._observer = observer
+        self._when_lapsed = when_lapsed
 
     async def report(self) -> None:
         """Read and send. Raises Unavailable when the control plane does not take it."""
@@ -68,6 +73,8 @@ class Reporter:
                 f"no answer from {self._client.base_url}: {type(error).__name__} {error}",
                 remedy="see that the api runs and that this node may reach it",
             ) from error
+        if answer.status_code == httpx.codes.UNAUTHORIZED and "certificate_expired" in answer.text:
+            self._when_lapsed()  # by the control plane's clock, which decides
         if answer.status_code != httpx.codes.NO_CONTENT:
             raise Unavailable(
                 f"{self._client.base_url} answered {answer.status_code}: {answer.text[:200]}",

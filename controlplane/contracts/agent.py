@@ -1,7 +1,10 @@
 """What a node's agent reports every few seconds."""
 
-from pydantic import AwareDatetime
+from typing import Annotated
 
+from pydantic import AwareDatetime, Field
+
+from controlplane.contracts.pki import LeafReading
 from controlplane.contracts.proof import ProofSummary
 from controlplane.contracts.strict import Strict
 
@@ -57,3 +60,4 @@ class NodeReport(Strict):
     lost_gpus: tuple[LostGpu, ...]
     proof: ProofSummary | None = None
     site_proof: ProofSummary | None = None
+    certificates: Annotated[tuple[LeafReading, ...], Field(max_length=16)] | None = None

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from controlplane.contracts.strict import Answer, Strict
 
@@ -67,8 +67,16 @@ class RenewRun(Strict):
     detail: str = ""
 
 
+class RefusedMachine(Answer):
+    """Certificates of a machine that no run may let in: all of them, or those issued before that moment."""
+
+    machine: str
+    before: AwareDatetime | None = None
+
+
 class RenewedRun(Answer):
     """`keep` false: the lease is over, fence at once. `drain` true: finish what runs, then stop."""
 
     keep: bool
     drain: bool
+    refused: tuple[RefusedMachine, ...] = ()

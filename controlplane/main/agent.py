@@ -1,18 +1,20 @@
 """`python -m controlplane.main.agent --config FILE [--once]`: what this node is and how it does."""
 
 import argparse
+import asyncio
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
-import httpx
-
 from controlplane.agent.gpus import read_gpus
 from controlplane.agent.reports import Observer, Reporter
+from controlplane.client.renewal import Renewal
 from controlplane.kit.clock import SystemClock
 from controlplane.kit.errors import BadInput
+from controlplane.kit.leaf import Leaf
 from controlplane.kit.loop import run_every
-from controlplane.kit.tls import client_context
+from controlplane.kit.tls import CertificateFiles
+from controlplane.main.machine_link import TAKE_UP_S, connect_machine
 from controlplane.main.process import run_process
 from controlplane.main.settings import AgentSettings, ControlPlaneLink, read_settings
 
@@ -33,17 +35,24 @@ async def _run(config: Path, *, once: bool) -> None:
     if once:
         sys.stdout.write(observer.observe().model_dump_json(indent=2) + "\n")
         return
-    async with _connect(settings.control_plane) as client:
-        await run_every("report", settings.period_s, Reporter(client, observer).report)
+    files = _files(settings.control_plane)
+    leaf = Leaf(files)
+    async with connect_machine(settings.control_plane, leaf, timeout_s=ANSWER_S) as client:
+        renewal = Renewal(files, client, SystemClock())
+        reporter = Reporter(client, observer, when_lapsed=renewal.call_lapsed)
+        await asyncio.gather(
+            run_every("report", settings.period_s, reporter.report),
+            run_every("renewal", renewal.pause_s(), renewal.look),
+            run_every("certificate", TAKE_UP_S, leaf.take_up),
+        )
 
 
-def _connect(link: ControlPlaneLink) -> httpx.AsyncClient:
+def _files(link: ControlPlaneLink) -> CertificateFiles:
     if link.tls is None:
         raise BadInput(
             "a node is known by its certificate", remedy="name certificate, key and ca in [control_plane.tls]"
         )
-    context = client_context(link.tls.ca, link.tls.files)
-    return httpx.AsyncClient(base_url=link.url, verify=context, timeout=ANSWER_S, trust_env=False)
+    return link.tls.files
 
 
 if __name__ == "__main__":

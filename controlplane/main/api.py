@@ -15,11 +15,14 @@ from controlplane.domains.pki.service import Authority
 from controlplane.domains.pki.types import LeafTerms
 from controlplane.domains.serving import service as serving
 from controlplane.kit.certificates import host_names
-from controlplane.kit.issuing import Issuer
+from controlplane.kit.clock import SystemClock
+from controlplane.kit.issuing import Issuer, Usage
 from controlplane.kit.loop import run_every
-from controlplane.kit.tls import server_context
 from controlplane.kit.tx import Database
+from controlplane.main.leaves import Leaves
+from controlplane.main.machine_link import TAKE_UP_S
 from controlplane.main.oauth_keys import KEEP_EVERY_S, keep_keys, make_issuer
+from controlplane.main.own_leaves import OwnLeaves, OwnPair
 from controlplane.main.process import config_path, run_process
 from controlplane.main.record import start_recorder
 from controlplane.main.settings import ApiSettings, Listen, read_settings
@@ -28,13 +31,18 @@ from controlplane.web.denials import DenialCounter, record_counts
 from controlplane.web.peer import PeerProtocol
 
 BEAT_S = 1.0
+OWN_LEAVES_S = 5.0
 MOST_CONNECTIONS = 4096
 
 
 async def serve(settings: ApiSettings) -> None:
     """Serve until cancelled, then finish what runs."""
-    database = open_database(settings.database)
-    means = open_means(settings)
+    authority, leaves = _authority(settings), Leaves()
+    own = None if authority is None else _own_leaves(settings, authority)
+    if own is not None:
+        own.renew_due()  # before anything is read: what ended while all was off would let nobody in and us nowhere
+    database = open_database(settings.database, leaves)
+    means = open_means(settings, leaves)
     recorder = await start_recorder(settings.audit, "api", database, means.aside)
     token = settings.gateway_token_file.read_text().strip() if settings.gateway_token_file else None
     issuer = make_issuer(settings.origin, settings.oauth)
@@ -46,19 +54,24 @@ async def serve(settings: ApiSettings) -> None:
         means,
         names=names_of(settings),
         describes_itself=settings.describes_itself,
-        authority=_authority(settings),
+        authority=authority,
         issuer=issuer,
     )
     apps = [make_admin_app(given)]
     add_console(apps[0])
-    servers = [make_server(apps[0], settings.listen, machine=False)]
+    servers = [make_server(apps[0], settings.listen, leaves, machine=False)]
     if settings.machine is not None:
         apps.append(make_machine_app(given))
-        servers.append(make_server(apps[1], settings.machine, machine=True))
+        servers.append(make_server(apps[1], settings.machine, leaves, machine=True))
     tasks = [asyncio.create_task(server.serve()) for server in servers]
     if issuer is not None:
         keep = partial(keep_keys, database, issuer.keys)
         tasks.append(asyncio.create_task(run_every("oauth.keys", KEEP_EVERY_S, keep)))
+    tasks.append(asyncio.create_task(run_every("certificates", TAKE_UP_S, leaves.take_up)))
+    if own is not None:
+        tasks.append(
+            asyncio.create_task(run_every("own_certificates", OWN_LEAVES_S, partial(_renew_own, own, database)))
+        )
     counters: list[DenialCounter] = [app.state.denials for app in apps]
     tasks.append(asyncio.create_task(run_every("beat", BEAT_S, lambda: _beat(database, counters))))
     try:
@@ -84,6 +97,19 @@ def _authority(settings: ApiSettings) -> Authority | None:
     return Authority(settings.site, Issuer.load(asked.key, asked.certificate), terms)
 
 
+def _own_leaves(settings: ApiSettings, authority: Authority) -> OwnLeaves:
+    listens = [listen.tls for listen in (settings.listen, settings.machine) if listen is not None]
+    pairs = {tls.certificate: OwnPair(tls.files, Usage.SERVER) for tls in listens if tls is not None}
+    if settings.database.tls is not None:
+        pairs[settings.database.tls.certificate] = OwnPair(settings.database.tls.files, Usage.CLIENT)
+    return OwnLeaves(authority, tuple(pairs.values()), SystemClock())
+
+
+async def _renew_own(own: OwnLeaves, database: Database) -> None:
+    own.renew_due()
+    await own.record(database)
+
+
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -91,7 +117,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def make_server(app: FastAPI, listen: Listen, *, machine: bool) -> uvicorn.Server:
+def make_server(app: FastAPI, listen: Listen, leaves: Leaves, *, machine: bool) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         host=listen.host,
@@ -108,7 +134,7 @@ def make_server(app: FastAPI, listen: Listen, *, machine: bool) -> uvicorn.Serve
     )
     config.load()
     if listen.tls is not None:
-        config.ssl = server_context(listen.tls.files, client_certificate=machine, check_time=not machine)
+        config.ssl = leaves.serving(listen.tls, machine=machine)
     return _Server(config)
 
 

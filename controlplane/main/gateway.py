@@ -4,16 +4,13 @@ import argparse
 import asyncio
 import secrets
 import socket
-import ssl
 import sys
 from functools import partial
 from pathlib import Path
 
-import httpx
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from controlplane.contracts.snapshot import SnapshotReplica
 from controlplane.gateway.hub import Hub
 from controlplane.gateway.limits import Limits
 from controlplane.gateway.records import Chain, Closed, Opened
@@ -30,7 +27,7 @@ from controlplane.kit.crypto import load_verify_key
 from controlplane.kit.errors import BadInput, RedoubtError, Unavailable
 from controlplane.kit.log import configure_logging
 from controlplane.kit.loop import run_every
-from controlplane.kit.tls import client_context, pinned_context, server_context
+from controlplane.main.gateway_leaves import GatewayLeaves, Loop
 from controlplane.main.settings import ControlPlaneLink, GatewaySettings, read_settings
 
 _POLL_TIMEOUT_S = 5.0
@@ -51,7 +48,6 @@ def main() -> None:
 def run(settings: GatewaySettings, *, limits: Limits | None = None, context_for: ContextFor | None = None) -> int:
     """Serve until SIGTERM; return the exit status. The bench gives its own `context_for`."""
     limits = limits or Limits()
-    context_for = context_for or partial(_pinned, settings)
     line = _bind(settings)
     if settings.workers == 1:
         uvloop.run(_serve(settings, limits, context_for, line))
@@ -66,20 +62,24 @@ def run(settings: GatewaySettings, *, limits: Limits | None = None, context_for:
 
 
 async def _serve(
-    settings: GatewaySettings, limits: Limits, context_for: ContextFor, line: socket.socket, lifeline: int | None = None
+    settings: GatewaySettings,
+    limits: Limits,
+    context_for: ContextFor | None,
+    line: socket.socket,
+    lifeline: int | None = None,
 ) -> None:
     clock = SystemClock()
     root = settings.state_dir / "spool"
     folder, lock = _make_spool(root)
     opened = Opened(at_us=to_us(clock.now()), node=socket.gethostname().partition(".")[0])
     spool = Spool(SpoolFile(folder, Chain()), opened, most_bytes=settings.spool_bytes)
-    hub = Hub(limits=limits, clock=clock, context_for=context_for, journal=spool)
-    tls = settings.listen.tls
-    listener = Listener(line, server_context(tls.files, client_certificate=False) if tls else None)
+    leaves = GatewayLeaves(settings)
+    hub = Hub(limits=limits, clock=clock, context_for=context_for or leaves.towards, journal=spool)
+    listener = Listener(line, leaves.listening())
     stop = stop_on_signals()
     if lifeline is not None:
         asyncio.get_running_loop().add_reader(lifeline, stop.set)  # readable only at its end: the parent is gone
-    async with _http(settings.control_plane) as http:
+    async with leaves.connect(_POLL_TIMEOUT_S) as http:
         follower = SnapshotFollower(
             http=http,
             file=SnapshotFile(settings.state_dir),
@@ -97,9 +97,10 @@ async def _serve(
             root=root,
             clock=clock,
         )
-        loops = [
+        loops: list[Loop] = [
             partial(run_every, "snapshot", settings.poll_s, follower.poll),
             partial(run_every, "spool", settings.ship_s, shipper.step),
+            *leaves.loops(http),
         ]
         await serve(hub, listener, loops, stop)
         await spool.close(Closed(at_us=to_us(clock.now())))
@@ -121,16 +122,6 @@ def _bind(settings: GatewaySettings) -> socket.socket:
         raise Unavailable(
             f"cannot listen on {where}: {error.strerror}", remedy="free the address or change [listen]"
         ) from None
-
-
-def _pinned(settings: GatewaySettings, replica: SnapshotReplica) -> ssl.SSLContext:
-    return pinned_context(replica.certificate_pem, settings.upstream_tls.files)
-
-
-def _http(link: ControlPlaneLink) -> httpx.AsyncClient:
-    # without a site CA the link is plain loopback; a context that trusts nobody, and reads no public CA bundle
-    verify = client_context(link.tls.ca, link.tls.files) if link.tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return httpx.AsyncClient(base_url=link.url, verify=verify, timeout=_POLL_TIMEOUT_S, trust_env=False)
 
 
 def _bearer(link: ControlPlaneLink) -> str | None:

@@ -22,6 +22,8 @@ from controlplane.kit.crypto import load_signing_key
 from controlplane.kit.key_file import KeyFile
 from controlplane.kit.loop import run_every
 from controlplane.kit.tx import Database
+from controlplane.main.leaves import Leaves
+from controlplane.main.machine_link import TAKE_UP_S
 from controlplane.main.process import config_path, run_process
 from controlplane.main.record import Recorder, start_recorder
 from controlplane.main.settings import (
@@ -40,7 +42,8 @@ SWEEP_S = 3600.0
 
 async def reconcile(settings: ReconcilerSettings) -> None:
     """Converge until cancelled."""
-    database = open_database(settings.database)
+    leaves = Leaves()
+    database = open_database(settings.database, leaves)
     recorder = await start_recorder(settings.audit, "reconciler", database)
     sealer = make_sealer(settings, database, recorder)
     loops = ServingLoops(database, make_engine(settings), _place(settings))
@@ -52,6 +55,7 @@ async def reconcile(settings: ReconcilerSettings) -> None:
             run_every("incidents", INCIDENTS_S, _settler(database)),
             run_every("sweep", SWEEP_S, _sweeper(database)),
             run_every("publish", PUBLISH_S, _publisher(database, settings)),
+            run_every("certificates", TAKE_UP_S, leaves.take_up),
         )
     finally:
         await sealer.step(last=True)

@@ -9,8 +9,8 @@ from controlplane.domains.factors.service import Means
 from controlplane.kit.clock import SystemClock
 from controlplane.kit.password_hash import BoundedHasher, HashCost
 from controlplane.kit.sealed import load_sealer
-from controlplane.kit.tls import client_context
 from controlplane.kit.tx import Database
+from controlplane.main.leaves import Leaves
 from controlplane.main.settings import ApiSettings
 from controlplane.main.settings import Database as DatabaseSettings
 
@@ -18,8 +18,9 @@ ASIDE_POOL = 2
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def open_database(settings: DatabaseSettings) -> Database:
-    tls = None if settings.tls is None else client_context(settings.tls.ca, settings.tls.files)
+def open_database(settings: DatabaseSettings, leaves: Leaves | None = None) -> Database:
+    """Return the database; a process that lives long gives `leaves` and looks at them."""
+    tls = None if settings.tls is None else (leaves or Leaves()).asking(settings.tls)
     return Database(settings.url, SystemClock(), tls=tls, pool=settings.pool, facts=machine_facts())
 
 
@@ -28,11 +29,11 @@ def machine_facts() -> dict[str, object]:
     return {"node": socket.gethostname().partition(".")[0], "boot_id": BOOT_ID.read_text().strip()}
 
 
-def open_means(settings: ApiSettings) -> Means:
+def open_means(settings: ApiSettings, leaves: Leaves | None = None) -> Means:
     """Return what people's factors are checked with; `aside` is the caller's to close."""
     cost = settings.factors
     return Means(
-        aside=open_database(settings.database.model_copy(update={"pool": ASIDE_POOL})),
+        aside=open_database(settings.database.model_copy(update={"pool": ASIDE_POOL}), leaves),
         hasher=BoundedHasher(HashCost(cost.memory_kib, cost.passes, cost.lanes)),
         sealer=load_sealer(cost.key),
         site=settings.site,

@@ -1,6 +1,7 @@
 """What a run says to the control plane: one registration, then a renewal every few seconds."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -8,7 +9,7 @@ import httpx
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from controlplane.contracts.runs import Registered, RegisterRun, RenewedRun, RenewRun, RunPhase, RunSpec
+from controlplane.contracts.runs import RefusedMachine, Registered, RegisterRun, RenewedRun, RenewRun, RunPhase, RunSpec
 from controlplane.kit.tls import run_client_context
 from controlplane.runner.lease import Lease
 from controlplane.runner.surroundings import NO_CONTROL_PLANE, REGISTRATION_REFUSED, RunOver
@@ -33,6 +34,8 @@ class ControlLink:
         self._token = ""
         self._says = RenewRun(phase=RunPhase.STARTING)
         self._news = asyncio.Event()
+        self._refused: Sequence[RefusedMachine] = ()
+        self._tell_refused: Callable[[Sequence[RefusedMachine]], None] | None = None
         self._http = httpx.AsyncClient(
             base_url=spec.api_url,
             verify=run_client_context(spec.site_ca_pem) if spec.api_url.startswith("https:") else True,
@@ -53,6 +56,11 @@ class ControlLink:
                     pause_s = min(pause_s * 2, 5.0)
                 return
         raise RunOver(NO_CONTROL_PLANE, f"{self._spec.api_url} registered nothing within {REGISTER_FOR_S:.0f} s")
+
+    def when_told_of_refused(self, act: Callable[[Sequence[RefusedMachine]], None]) -> None:
+        """Call `act` with the machines that were revoked, now and with every renewal."""
+        self._tell_refused = act
+        act(self._refused)
 
     def say(self, phase: RunPhase) -> None:
         """Report a new phase at once rather than with the next renewal."""
@@ -110,6 +118,9 @@ class ControlLink:
             self._lease.end("the control plane ended it")
             return False
         self._lease.renew(asked_at)
+        self._refused = renewed.refused
+        if self._tell_refused is not None:
+            self._tell_refused(renewed.refused)
         if renewed.drain:
             self.told_to_drain.set()
         return True

@@ -3,13 +3,14 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import cast
 
 import structlog
 
-from controlplane.kit.tls import uri_names
+from controlplane.contracts.runs import RefusedMachine
+from controlplane.runner.admission import Admission, Shown, read_shown
 from controlplane.runner.lease import Lease
 
 log = structlog.get_logger()
@@ -19,11 +20,11 @@ class Relay:
     """Lets in one client identity, copies bytes both ways, and can be cut in an instant."""
 
     def __init__(
-        self, gateway_uri: str, upstream: Path, lease: Lease, settle_doubt: Callable[[], Awaitable[None]]
+        self, admission: Admission, upstream: Path, lease: Lease, settle_doubt: Callable[[], Awaitable[None]]
     ) -> None:
         self.lease = lease
         self._settle_doubt = settle_doubt
-        self._gateway_uri = gateway_uri
+        self._admission = admission
         self._upstream = upstream
         self._open: set[_GatewaySide] = set()
         self._idle = asyncio.Event()
@@ -61,11 +62,18 @@ class Relay:
 
     def admits(self, transport: asyncio.Transport) -> bool:
         """Let in the gateway only: the site CA signs for other services too."""
-        names = uri_names(transport.get_extra_info("peercert") or {})
-        if self._gateway_uri not in names:
-            log.warning("relay.refused", peer=transport.get_extra_info("peername"), names=names)
+        if why := self._admission.refusal(_shown_by(transport)):
+            log.warning("relay.refused", peer=transport.get_extra_info("peername"), why=why)
             return False
         return self.lease.holds()
+
+    def refuse(self, refused: Sequence[RefusedMachine]) -> None:
+        """Take the newest word on who was revoked; what such a machine has open ends at once."""
+        self._admission.refused = refused
+        for side in tuple(self._open) if refused else ():
+            shown = _shown_by(side.transport) if side.transport is not None else None
+            if shown is not None and self._admission.is_revoked(shown):
+                side.abort()
 
     def opened(self, side: "_GatewaySide") -> None:
         self._open.add(side)
@@ -75,6 +83,11 @@ class Relay:
         self._open.discard(side)
         if not self._open:
             self._idle.set()
+
+
+def _shown_by(transport: asyncio.Transport) -> Shown | None:
+    tls = transport.get_extra_info("ssl_object")
+    return read_shown(tls.getpeercert(binary_form=True)) if isinstance(tls, ssl.SSLObject) else None
 
 
 class _Side(asyncio.Protocol):

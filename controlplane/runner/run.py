@@ -11,9 +11,11 @@ from typing import NoReturn
 import structlog
 
 from controlplane.contracts.runs import RegisterRun, RunPhase, RunSpec
+from controlplane.kit.clock import SystemClock
 from controlplane.kit.crypto import SelfSigned, self_signed
 from controlplane.kit.tls import run_server_context
 from controlplane.runner.adapter import Adapter
+from controlplane.runner.admission import Admission
 from controlplane.runner.control import ControlLink
 from controlplane.runner.gpus import own_gpus
 from controlplane.runner.lease import Lease
@@ -142,7 +144,9 @@ class _Run:
         return await self._stack.enter_async_context(server)
 
     def _relay_to(self, server: InferenceServer) -> Relay:
-        relay = Relay(self._spec.gateway_uri, server.socket, self._lease, self.link.settle_doubt)
+        admission = Admission(self._spec.gateway_uri, SystemClock().now)
+        relay = Relay(admission, server.socket, self._lease, self.link.settle_doubt)
+        self.link.when_told_of_refused(relay.refuse)
         self._lease.when_over(relay.cut)
         self._stack.callback(relay.cut)
         return relay

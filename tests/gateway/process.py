@@ -66,6 +66,10 @@ class StandInControlPlane:
         self._thread.join()
 
 
+def _table(files: CertificateFiles) -> str:
+    return f'{{certificate = "{files.certificate}", key = "{files.key}", ca = "{files.ca}"}}'
+
+
 class _Server(ThreadingHTTPServer):
     stand_in: StandInControlPlane
     daemon_threads = True
@@ -97,6 +101,7 @@ class GatewayProcess:
     def __init__(self, folder: Path, files: CertificateFiles, control_plane: StandInControlPlane) -> None:
         self.folder = folder
         self._files = files
+        self.own_files = files  # what it shows to runs and to the control plane
         self._control_plane = control_plane
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
@@ -104,8 +109,8 @@ class GatewayProcess:
     def write_settings(self, *, workers: int = 1) -> Path:
         public_key = self.folder / "snapshot.pub"
         public_key.write_bytes(public_pem(self._control_plane.signer))
-        tls = f'{{certificate = "{self._files.certificate}", key = "{self._files.key}", ca = "{self._files.ca}"}}'
-        link_tls = f"tls = {tls}" if self._control_plane.url.startswith("https") else ""
+        tls, own = _table(self._files), _table(self.own_files)
+        link_tls = f"tls = {own}" if self._control_plane.url.startswith("https") else ""
         path = self.folder / "gateway.toml"
         path.write_text(f"""
 site = "test"
@@ -113,7 +118,7 @@ snapshot_public_key = "{public_key}"
 state_dir = "{self.folder / "state"}"
 workers = {workers}
 poll_s = 0.05
-upstream_tls = {tls}
+upstream_tls = {own}
 
 [listen]
 host = "127.0.0.1"

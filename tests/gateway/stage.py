@@ -17,7 +17,7 @@ from controlplane.gateway.hub import Hub
 from controlplane.gateway.limits import Limits
 from controlplane.kit.clock import SystemClock
 from controlplane.kit.crypto import self_signed
-from controlplane.kit.tls import CertificateFiles, pinned_context
+from controlplane.kit.tls import CertificateFiles, pinned_context, run_server_context
 from tests.support.journals import MemoryJournal
 
 KEY = "rdk_test"
@@ -106,15 +106,10 @@ class ScriptedReplica:
             replica_id=self.name, host="127.0.0.1", port=self.port, certificate_pem=self.certificate_pem
         )
 
-    async def start(self, folder: Path, ca: Path) -> None:
+    async def start(self, ca: Path) -> None:
         pair = self_signed(self.name)
         self.certificate_pem = pair.certificate_pem.decode()
-        file = folder / f"{self.name}.pem"
-        file.write_bytes(pair.key_pem + pair.certificate_pem)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(ca)
+        context = run_server_context(pair, ca.read_text())
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=context)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -277,14 +272,13 @@ async def _sweep(hub: Hub) -> None:
 class Stage:
     """Starts replicas and gateways, and ends them with the test."""
 
-    def __init__(self, folder: Path, files: CertificateFiles, stack: AsyncExitStack) -> None:
-        self._folder = folder
+    def __init__(self, files: CertificateFiles, stack: AsyncExitStack) -> None:
         self._files = files
         self._stack = stack
 
     async def replica(self, script: Script = say_hi, name: str = "replica_a") -> ScriptedReplica:
         replica = ScriptedReplica(name, script)
-        await replica.start(self._folder, self._files.ca)
+        await replica.start(self._files.ca)
         self._stack.push_async_callback(replica.stop)
         return replica
 

@@ -16,6 +16,8 @@ import pytest
 from controlplane.kit.tls import CertificateFiles
 from tests.gateway.process import GatewayProcess, StandInControlPlane, gateway_process, until
 from tests.gateway.stage import ASK, COMPLETION, STREAMED, Call, ScriptedReplica, say_hi
+from tests.support.certificates import SiteCa, make_issuer
+from tests.support.machine_listener import HOURS, Machines
 
 
 @pytest.fixture
@@ -34,12 +36,12 @@ def gateway(tmp_path: Path, gateway_files: CertificateFiles, control_plane: Stan
 class ReplicaThread:
     """A scripted replica beside a test that blocks."""
 
-    def __init__(self, folder: Path, ca: Path, script=say_hi) -> None:
+    def __init__(self, ca: Path, script=say_hi) -> None:
         self.replica = ScriptedReplica("replica_a", script)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self.replica.start(folder, ca), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self.replica.start(ca), self._loop).result(10)
 
     def call(self, function) -> None:
         self._loop.call_soon_threadsafe(function)
@@ -54,7 +56,7 @@ class ReplicaThread:
 
 @pytest.fixture
 def replica(tmp_path: Path, gateway_files: CertificateFiles) -> Iterator[ReplicaThread]:
-    thread = ReplicaThread(tmp_path, gateway_files.ca)
+    thread = ReplicaThread(gateway_files.ca)
     yield thread
     thread.stop()
 
@@ -119,6 +121,25 @@ def test_a_snapshot_comes_over_mutual_tls(tmp_path: Path, gateway_files: Certifi
     stand_in.go_away()
 
 
+def test_a_gateway_whose_own_certificate_lapsed_while_the_control_plane_is_away_serves_on(
+    gateway: GatewayProcess,
+    control_plane: StandInControlPlane,
+    replica: ReplicaThread,
+    tmp_path: Path,
+    gateway_ca: SiteCa,
+):
+    """Its clients meet another certificate; the one that lapsed is what runs see, and they know it."""
+    machines = Machines(tmp_path, make_issuer(gateway_ca), 0)
+    lapsed = machines.leaf("redoubt://test/zone/north/service/gateway", age=100 * HOURS)
+    gateway.own_files = CertificateFiles(lapsed.certificate, lapsed.key, gateway_ca.path)
+    control_plane.publish(replica.replica.spec)
+    gateway.start()
+    until(gateway.is_ready)
+    control_plane.go_away()
+
+    assert chat(gateway).status_code == httpx.codes.OK
+
+
 def test_a_gateway_that_is_told_to_stop_finishes_its_streams_first(
     gateway: GatewayProcess, control_plane: StandInControlPlane, tmp_path: Path, gateway_files: CertificateFiles
 ):
@@ -131,7 +152,7 @@ def test_a_gateway_that_is_told_to_stop_finishes_its_streams_first(
         await call.event("two")
         await call.end_stream()
 
-    slow = ReplicaThread(tmp_path, gateway_files.ca, talk)
+    slow = ReplicaThread(gateway_files.ca, talk)
     control_plane.publish(slow.replica.spec)
     gateway.start()
     until(gateway.is_ready)

@@ -286,11 +286,11 @@ def test_noise_inside_a_request_never_sticks_a_connection(noisy_gateway, noise: 
 
 
 @pytest.fixture
-def noisy_gateway(gateway_files, tmp_path):
+def noisy_gateway(gateway_files):
     """One gateway for all examples, driven from a test that Hypothesis runs without a loop of its own."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         stack = AsyncExitStack()
-        stage = Stage(tmp_path, gateway_files, stack)
+        stage = Stage(gateway_files, stack)
 
         async def start():
             return await stage.gateway(await stage.replica(), head_s=0.05, body_s=0.05, idle_s=0.05, linger_s=0.05)

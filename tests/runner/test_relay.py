@@ -5,8 +5,10 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from controlplane.kit.clock import SystemClock
 from controlplane.kit.crypto import self_signed
 from controlplane.kit.tls import pinned_context, run_server_context
+from controlplane.runner.admission import Admission
 from controlplane.runner.lease import Lease
 from controlplane.runner.ports import bind_port
 from controlplane.runner.relay import Relay
@@ -36,7 +38,7 @@ async def relayed(site, folder, clock, serve):
     """Yield a client's streams to `serve` through a relay with a lease of ten seconds, and the relay."""
     own, lease = self_signed("replica_1"), Lease(10.0, clock)
     lease.renew(clock())
-    relay = Relay(GATEWAY, folder / "server.sock", lease, nobody_to_ask)
+    relay = Relay(Admission(GATEWAY, SystemClock().now), folder / "server.sock", lease, nobody_to_ask)
     bound = bind_port("127.0.0.1", 23000, 23999)
     async with await asyncio.start_unix_server(serve, folder / "server.sock"):
         await relay.listen(bound, run_server_context(own, site.ca_pem))

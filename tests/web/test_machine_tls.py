@@ -1,75 +1,27 @@
 """The machine API over real TLS: which certificates get through, and what they open."""
 
-import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from controlplane.kit.issuing import IssuedLeaf, Issuer, LeafNames, Usage, make_request, read_request
+from controlplane.kit.issuing import Issuer, make_request
 from controlplane.kit.tls import CertificateFiles, client_context
-from controlplane.main.api import make_server
-from controlplane.main.settings import Listen, Tls
-from tests.support.certificates import issue, make_issuer, make_site_ca, write_leaf
-from tests.support.control_plane import SITE, ControlPlane
+from tests.support.certificates import issue, make_issuer, make_site_ca
+from tests.support.control_plane import ControlPlane
+from tests.support.machine_listener import CLIENT, HOURS, SERVER, Machines, listening, uri
 from tests.support.machines import site_ca
-
-HOURS = timedelta(hours=1)
-CLIENT, SERVER = frozenset({Usage.CLIENT}), frozenset({Usage.SERVER})
-
-
-class Machines:
-    """A machine listener on loopback, and machines with certificates of every kind."""
-
-    def __init__(self, folder: Path, issuer: Issuer, port: int) -> None:
-        self.folder, self.issuer, self.url = folder, issuer, f"https://127.0.0.1:{port}/api/v1"
-        self._count = 0
-
-    def leaf(
-        self, uri: str, *, age: timedelta = HOURS, usages: frozenset[Usage] = CLIENT, by: Issuer | None = None
-    ) -> CertificateFiles:
-        """Write a leaf that was issued `age` ago for 48 hours."""
-        self._count += 1
-        key, request = make_request("")
-        start = datetime.now(UTC).replace(microsecond=0) - age
-        names = LeafNames("machine", ("gpu1",), ("127.0.0.1",), uri)
-        made: IssuedLeaf = (by or self.issuer).issue(
-            read_request(request).key, names, usages, start=start, end=start + 48 * HOURS
-        )
-        return write_leaf(self.folder, f"leaf{self._count}", site_ca().path, key, made.pem)
-
-    @asynccontextmanager
-    async def client(self, files: CertificateFiles | None) -> AsyncIterator[httpx.AsyncClient]:
-        context = client_context(site_ca().path, files)
-        async with httpx.AsyncClient(
-            base_url=self.url, verify=context, trust_env=False, headers={"Host": "api"}
-        ) as client:
-            yield client
 
 
 @pytest.fixture
 async def machines(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Machines]:
-    """Serve the machine API as the api process does."""
-    files = issue(site_ca(), "api", uri=f"redoubt://{SITE}/zone/north/service/api")
-    tls = Tls(certificate=files.certificate, key=files.key, ca=files.ca)
-    server = make_server(plane.machine_app, Listen(host="127.0.0.1", port=0, tls=tls), machine=True)
-    serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn tells it by no event
-        await asyncio.sleep(0.01)
-    authority = plane.machine_app.state.authority
-    yield Machines(tmp_path, authority.issuer, server.servers[0].sockets[0].getsockname()[1])
-    server.should_exit = True
-    await serving
-
-
-def uri(kind: str = "node", name: str = "gpu1", site: str = SITE) -> str:
-    return f"redoubt://{site}/zone/north/{kind}/{name}"
+    async with listening(plane, tmp_path) as found:
+        yield found
 
 
 async def ask_renewal(client: httpx.AsyncClient) -> httpx.Response:
@@ -109,8 +61,6 @@ async def test_a_leaf_signs_no_leaves(machines: Machines) -> None:
     key = load_pem_private_key(parent.key.read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     first = parent.certificate.read_bytes()
-    from cryptography import x509  # noqa: PLC0415 - only here
-
     forger = Issuer(key, x509.load_pem_x509_certificate(first))
     forged = machines.leaf(uri(), by=forger)
     forged.certificate.write_text(forged.certificate.read_text() + first.decode())

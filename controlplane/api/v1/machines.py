@@ -11,6 +11,7 @@ from controlplane.contracts.spool import ShipSpool, SpoolTaken
 from controlplane.domains.fleet import service as fleet
 from controlplane.domains.health import service as health
 from controlplane.domains.metering import service as metering
+from controlplane.domains.pki import service as pki
 from controlplane.domains.serving import service as serving
 from controlplane.web.actor import Gateway, NodePeer
 from controlplane.web.transaction import Transaction
@@ -23,6 +24,8 @@ async def report(body: NodeReport, peer: NodePeer, tx: Transaction) -> None:
     """Take a node's newest reading; the node is who its certificate says."""
     actor, certificate = peer
     await fleet.record_report(tx, actor, zone=certificate.zone, report=body)
+    if body.certificates is not None:
+        await pki.record_leaves(tx, actor, leaves=body.certificates)
     if body.proof is not None:
         await health.record_proof(tx, actor, proof=body.proof, covers="node")
     if body.site_proof is not None:

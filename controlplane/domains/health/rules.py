@@ -9,10 +9,12 @@ from controlplane.contracts.proof import Context, NodePart, SiteProof, Trap, Van
 from controlplane.domains.audit.types import Role
 from controlplane.domains.health.types import Fault, IncidentKind, Judgement, NewestProof
 from controlplane.domains.identity.types import OpenGlass
+from controlplane.domains.pki.types import EndingLeaf
 
 LEAKS = frozenset({"sent", "answered", "present"})
 BLOCKED = frozenset({"denied", "no_route", "silent", "unresolved", "unsupported", "absent"})
 KINDS = frozenset({"tcp", "udp", "icmp", "dns", "ntp", "other", "ip6", "metadata", "proxy"})
+OF_BOUNDARY = frozenset({IncidentKind.LEAK, IncidentKind.UNPROVEN, IncidentKind.STALE})
 HOOKS = ("input", "output", "forward")
 STALE_AFTER = timedelta(minutes=40)  # two timers of 15 minutes, their jitter, and one that was late
 GLASS = "break-glass"  # the subject, where others name a node
@@ -102,6 +104,15 @@ def faults_of_glass(opened: Sequence[OpenGlass], missing: Collection[Role]) -> l
         who = " and ".join(sorted(missing))
         found.append(Fault(IncidentKind.BREAK_GLASS_UNSEALED, GLASS, f"no {who} holds a share that counts", ""))
     return found
+
+
+def faults_of_certificates(ending: Iterable[EndingLeaf], now: datetime) -> list[Fault]:
+    """Return a fault per node whose certificates nobody renewed; a quarter of their life is left, or less."""
+    by_node: dict[str, list[str]] = {}
+    for leaf in ending:
+        verb = "ended" if leaf.not_after < now else "ends"
+        by_node.setdefault(leaf.node, []).append(f"{leaf.name} {verb} at {leaf.not_after.isoformat()}")
+    return [Fault(IncidentKind.ENDING, node, "; ".join(told), "") for node, told in sorted(by_node.items())]
 
 
 def is_reopened(closed_at: datetime, now: datetime) -> bool:

@@ -10,6 +10,7 @@ from controlplane.domains.health import rules, store
 from controlplane.domains.health.tables import Incident, NodeProof
 from controlplane.domains.health.types import Fault, IncidentKind, NewestProof
 from controlplane.domains.identity.service import break_glass
+from controlplane.domains.pki import service as pki
 from controlplane.domains.policy import service as policy
 from controlplane.kit.errors import NotFound
 from controlplane.kit.ids import new_id
@@ -58,7 +59,8 @@ async def _faults(tx: Tx, still_open: Iterable[tuple[IncidentKind, str]]) -> lis
     proofs = {(row.covers, row.node): row for row in await store.list_proofs(tx)}
     kinds: dict[str, set[IncidentKind]] = {}
     for kind, subject in still_open:
-        kinds.setdefault(subject, set()).add(kind)
+        if kind in rules.OF_BOUNDARY:
+            kinds.setdefault(subject, set()).add(kind)
     of_nodes = [
         fault
         for node, declared_at in (await fleet.declared_since(tx)).items()
@@ -69,7 +71,8 @@ async def _faults(tx: Tx, still_open: Iterable[tuple[IncidentKind, str]]) -> lis
     whole = proofs.get(("site", await fleet.authority_node(tx) or ""))  # what another node says of the site is nothing
     of_site = rules.faults_of_site(_newest(whole), kinds.get(rules.SITE, set()))
     glass = rules.faults_of_glass(await break_glass.list_open(tx), await break_glass.missing_custodians(tx))
-    return [*of_nodes, *of_site, *glass]
+    ending = rules.faults_of_certificates(await pki.list_ending(tx), tx.now)
+    return [*of_nodes, *of_site, *glass, *ending]
 
 
 async def _open(tx: Tx, actor: Actor, fault: Fault) -> None:

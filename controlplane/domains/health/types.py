@@ -6,13 +6,14 @@ from controlplane.contracts.proof import Verdict
 
 
 class IncidentKind(StrEnum):
-    """What is wrong with the boundary of a node or of the site, or with what is known of it."""
+    """What is wrong with a node or the site: its boundary, what is known of that, a certificate nobody renews."""
 
     LEAK = "boundary-leak"
     UNPROVEN = "boundary-unproven"
     STALE = "proof-stale"
     BREAK_GLASS_OPEN = "break-glass-open"
     BREAK_GLASS_UNSEALED = "break-glass-unsealed"
+    ENDING = "certificate-ending"
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,9 @@ async def list_revocations(tx: Tx) -> Sequence[Revocation]:
 async def mark_seen(tx: Tx, node: str, leaves: Iterable[LeafReading]) -> None:
     """Write what lies on a node; the same again writes nothing."""
     told = {leaf.name: leaf for leaf in leaves}
+    known = await tx.session.execute(select(SeenLeaf.name, SeenLeaf.serial).where(SeenLeaf.node == node))
+    if {(name, serial) for name, serial in known} == {(leaf.name, leaf.serial) for leaf in told.values()}:
+        return
     gone = (SeenLeaf.node == node) & SeenLeaf.name.not_in(told)
     await tx.session.execute(delete(SeenLeaf).where(gone))
     for leaf in told.values():

@@ -13,6 +13,7 @@ from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import SYSTEM
 from controlplane.domains.fleet import service as fleet
 from controlplane.domains.fleet.types import NodeState
+from controlplane.domains.pki import service as pki
 from controlplane.domains.serving import rules, store
 from controlplane.domains.serving.service import RECENT
 from controlplane.domains.serving.tables import Endpoint, Model, Replica, Revision
@@ -279,13 +280,14 @@ def _ask(revision: Revision, endpoint: Endpoint) -> Ask:
 
 
 async def _nodes_to_avoid(tx: Tx, revision: Revision, endpoint: Endpoint) -> tuple[str, ...]:
-    """Return compute nodes that are of another zone or too small, silent, or not heard of since they lost a replica."""
+    """Return compute nodes of another zone, too small, silent, revoked, or not heard of since they lost a replica."""
     lost_at = {
         replica.node: replica.ended_at
         for replica in await store.list_replicas(tx, endpoint.id, rules.AVOID_FOR)
         if replica.state == ReplicaState.LOST and replica.ended_at
     }
     unfit = set(await allocation.unfit_nodes(tx, _ask(revision, endpoint)) if revision.gpus else ())
+    unfit |= {refusal.node for refusal in await pki.list_refusals(tx) if refusal.before is None}
     nodes = [node for node in await fleet.view_fleet(tx) if node.gpus and node.state != NodeState.UNDECLARED]
     return tuple(
         node.name

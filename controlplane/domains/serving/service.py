@@ -1,6 +1,6 @@
 """Models, endpoints and their replicas, as operators and runners see them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from hmac import compare_digest
@@ -8,7 +8,7 @@ from hmac import compare_digest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from controlplane.contracts.admin import EndpointConfig, ModelManifest
-from controlplane.contracts.runs import RegisterRun, RenewedRun, RenewRun, RunPhase
+from controlplane.contracts.runs import RefusedMachine, RegisterRun, RenewedRun, RenewRun, RunPhase
 from controlplane.contracts.snapshot import (
     Snapshot,
     SnapshotEndpoint,
@@ -22,13 +22,15 @@ from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import SYSTEM, Actor, Role
 from controlplane.domains.fleet import service as fleet
 from controlplane.domains.keys import service as inference_keys
+from controlplane.domains.pki import service as pki
+from controlplane.domains.pki.types import Refusal
 from controlplane.domains.policy import service as policy
 from controlplane.domains.serving import rules, store
 from controlplane.domains.serving.tables import Endpoint, Model, PublishedSnapshot, Replica, Revision
 from controlplane.domains.serving.types import LIVE, OVER, REGISTERED, ReplicaState
 from controlplane.kit.canonical import canonical_json, sha256_hex
 from controlplane.kit.crypto import new_token, public_pem, sign
-from controlplane.kit.errors import BadInput, Conflict, NotFound, Unauthenticated
+from controlplane.kit.errors import BadInput, Conflict, Denied, NotFound, Unauthenticated
 from controlplane.kit.ids import new_id
 from controlplane.kit.paging import Page
 from controlplane.kit.tx import Tx
@@ -140,6 +142,10 @@ async def register_run(tx: Tx, *, ask: RegisterRun, lease_s: float) -> str:
         )
     if replica.state != ReplicaState.STARTING:
         raise Conflict(f"the replica is {replica.state}", remedy="the run ends; a new one starts by itself")
+    if ask.node in await _revoked(tx):
+        raise Denied(
+            f"node {ask.node} was revoked", remedy="drain it in the scheduler; redoubt node join-token lets it in again"
+        )
     if ask.gpu_uuids:
         await allocation.bind_gpus(tx, owner=replica.id, node=ask.node, gpu_uuids=ask.gpu_uuids)
     token = new_token("rdr")
@@ -163,7 +169,10 @@ async def renew_run(tx: Tx, *, replica_id: str, token: str, ask: RenewRun, lease
         return RenewedRun(keep=False, drain=False)
     replica.lease_expires_at = tx.now + timedelta(seconds=lease_s)
     await _take_phase(tx, actor, replica, ask)
-    return RenewedRun(keep=replica.state not in OVER, drain=replica.state == ReplicaState.DRAINING)
+    refusals = await pki.list_refusals(tx)
+    keep = replica.state not in OVER and replica.node not in _put_out(refusals)
+    refused = tuple(RefusedMachine(machine=one.node, before=one.before) for one in refusals)
+    return RenewedRun(keep=keep, drain=replica.state == ReplicaState.DRAINING, refused=refused)
 
 
 async def newest_snapshot(tx: Tx, actor: Actor, *, after: int) -> PublishedSnapshot | None:
@@ -229,7 +238,7 @@ async def _snapshot_keys(tx: Tx) -> tuple[SnapshotKey, ...]:
 async def _snapshot_endpoints(tx: Tx) -> tuple[SnapshotEndpoint, ...]:
     endpoints = await store.list_live_endpoints(tx)
     revisions = await store.get_revisions(tx, {endpoint.revision_id for endpoint in endpoints})
-    serving = await store.list_serving(tx)
+    serving = await _list_trusted(tx)
     return tuple(
         SnapshotEndpoint(
             name=endpoint.name,
@@ -247,7 +256,21 @@ async def _snapshot_endpoints(tx: Tx) -> tuple[SnapshotEndpoint, ...]:
 async def _leaving_replicas(tx: Tx, endpoints: tuple[SnapshotEndpoint, ...]) -> tuple[SnapshotReplica, ...]:
     """Return replicas of deleted endpoints that still finish what they have."""
     live = {endpoint.endpoint_id for endpoint in endpoints}
-    return tuple(_snapshot_replica(r) for r in await store.list_serving(tx) if r.endpoint_id not in live)
+    return tuple(_snapshot_replica(r) for r in await _list_trusted(tx) if r.endpoint_id not in live)
+
+
+async def _list_trusted(tx: Tx) -> list[Replica]:
+    """Return what serves on nodes that were not revoked: what such a node answers, nobody may hear."""
+    revoked = await _revoked(tx)
+    return [replica for replica in await store.list_serving(tx) if replica.node not in revoked]
+
+
+async def _revoked(tx: Tx) -> frozenset[str]:
+    return _put_out(await pki.list_refusals(tx))
+
+
+def _put_out(refusals: Iterable[Refusal]) -> frozenset[str]:
+    return frozenset(refusal.node for refusal in refusals if refusal.before is None)
 
 
 def _snapshot_replica(replica: Replica) -> SnapshotReplica:
