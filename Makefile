@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.lock-$(shell cat pyproject.toml locks/dev.lock | sha256sum | cut -c1-16)
 export PYTHONPATH := molecule/shared
 
-.PHONY: setup lock check fix test site site-down box bench bench-gateway bench-bundle bench-preflight bench-apply clean
+.PHONY: setup lock check fix test site site-down box bench bench-gateway bench-bundle bench-preflight bench-apply bench-audit clean
 
 setup: $(STAMP)
 
@@ -38,7 +38,7 @@ site-down: setup
 box: setup
 	@$(BIN)/redoubt box
 
-bench: bench-gateway bench-bundle bench-preflight bench-apply
+bench: bench-gateway bench-bundle bench-preflight bench-apply bench-audit
 
 bench-gateway: setup
 	@$(BIN)/python -m tests.bench.gateway
@@ -51,6 +51,9 @@ bench-preflight: setup
 
 bench-apply: setup
 	@$(BIN)/python -m tests.bench.apply
+
+bench-audit: setup
+	@$(BIN)/python -m tests.bench.audit
 
 clean:
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

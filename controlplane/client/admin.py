@@ -133,9 +133,6 @@ class AdminClient:
     def get_incident(self, incident_id: str) -> admin.Incident:
         return self._get(f"/incidents/{_word(incident_id)}", admin.Incident)
 
-    def list_audit_events(self) -> Iterator[admin.AuditEvent]:
-        return self._list("/audit-events", admin.AuditEvent)
-
     def send(self, method: str, words: tuple[str, ...], ask: BaseModel | None, shape: type[Shape]) -> Shape:
         """Ask one thing of a path given word by word. For clients of other topics."""
         path = self.path_of(words)

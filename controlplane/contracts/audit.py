@@ -68,11 +68,17 @@ class Hold(Answer):
     placed_at: AwareDatetime
 
 
+class Release(Strict):
+    """End a hold. `approval` is one that two people gave for exactly this."""
+
+    approval: str = Field(min_length=1, max_length=80)
+
+
 class Purge(Strict):
     """Drop the bodies of events that are older than this many months. `approval` is one that two people gave."""
 
     months: int = Field(default=13, ge=6, le=1200)
-    approval: str = Field(default="", max_length=80)
+    approval: str = Field(min_length=1, max_length=80)
 
 
 class Purged(Answer):
@@ -84,7 +90,7 @@ class Erase(Strict):
     """Delete the keys of a person's side records; the log itself and its proofs stay."""
 
     subject: str = Field(min_length=1, max_length=120)
-    approval: str = Field(default="", max_length=80)
+    approval: str = Field(min_length=1, max_length=80)
 
 
 class Erased(Answer):

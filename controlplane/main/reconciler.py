@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from controlplane.domains.audit.loops import Sealer, TileFolder
+from controlplane.domains.audit.loops import Sealer, Sweeper, TileFolder
 from controlplane.domains.audit.types import SYSTEM
 from controlplane.domains.health import service as health
 from controlplane.domains.identity.service import sessions
@@ -35,6 +35,7 @@ from controlplane.main.settings import (
 from controlplane.main.wiring import open_database
 
 SEAL_S = 1.0
+SWEEP_S = 3600.0
 PUBLISH_S = 0.3
 INCIDENTS_S = 2.0
 SWEEP_S = 3600.0
@@ -50,6 +51,7 @@ async def reconcile(settings: ReconcilerSettings) -> None:
     try:
         await asyncio.gather(
             run_every("seal", SEAL_S, partial(_seal, sealer)),
+            run_every("sweep", SWEEP_S, _make_sweeper(settings, database).step),
             run_every("converge", settings.period_s, loops.converge),
             run_every("expire", settings.period_s, loops.expire),  # a scheduler that hangs delays no failover
             run_every("incidents", INCIDENTS_S, _settler(database)),
@@ -73,6 +75,11 @@ def make_sealer(settings: ReconcilerSettings, database: Database, recorder: Reco
         tell=recorder.sink.mark_checkpoint,
         tiles=TileFolder(settings.audit.folder / "log"),
     )
+
+
+def _make_sweeper(settings: ReconcilerSettings, database: Database) -> Sweeper:
+    folder = settings.audit.folder
+    return Sweeper(database, folder / "segments", TileFolder(folder / "log"))
 
 
 async def _seal(sealer: Sealer) -> None:

@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from controlplane.cli import (
-    access,
+    audit,
     bundle,
     enrolment,
     fleet,
@@ -60,7 +60,7 @@ app.add_typer(people.users, name="user")
 app.add_typer(people.roles, name="role")
 app.add_typer(sign_in.sessions, name="session")
 app.add_typer(sign_in.break_glass, name="break-glass")
-app.add_typer(access.events, name="audit")
+app.add_typer(audit.app, name="audit")
 app.add_typer(practice.app, name="practice")
 
 

@@ -9,7 +9,7 @@ from controlplane.api.v1.shapes import to_audit_event
 from controlplane.contracts import admin
 from controlplane.contracts import audit as shapes
 from controlplane.domains.audit import service as audit
-from controlplane.domains.audit.tables import AuditCheckpoint
+from controlplane.domains.audit.tables import AuditCheckpoint, AuditHold
 from controlplane.domains.policy import service as policy
 from controlplane.kit.tx import Tx
 from controlplane.web.actor import Person
@@ -92,6 +92,45 @@ async def list_witnesses(tx: Transaction, actor: Person) -> admin.Rows[shapes.Wi
     return admin.Rows(items=tuple(shown), cursor=None)
 
 
+@router.post("/audit/holds", status_code=201)
+async def place_hold(body: shapes.PlaceHold, tx: Transaction, actor: Person) -> shapes.Hold:
+    """Keep everything: nothing is purged or erased until the hold is released."""
+    await policy.require(tx, actor, "audit.hold", "site")
+    return _to_hold(await audit.place_hold(tx, actor, reason=body.reason))
+
+
+@router.get("/audit/holds")
+async def list_holds(tx: Transaction, actor: Person) -> admin.Rows[shapes.Hold]:
+    """Return the holds that are open."""
+    await policy.require(tx, actor, "audit.read", "site")
+    return admin.Rows(items=tuple(_to_hold(row) for row in await audit.list_holds(tx)), cursor=None)
+
+
+@router.post("/audit/holds/{hold_id}/release")
+async def release_hold(hold_id: str, body: shapes.Release, tx: Transaction, actor: Person) -> shapes.Hold:
+    """End a hold; two people agreed to it."""
+    await policy.require(tx, actor, "audit.release", "site")
+    await policy.spend_approval(tx, actor, body.approval, "audit.release", {"hold": hold_id})
+    return _to_hold(await audit.release_hold(tx, actor, hold_id=hold_id))
+
+
+@router.post("/audit/purges", status_code=201)
+async def purge(body: shapes.Purge, tx: Transaction, actor: Person) -> shapes.Purged:
+    """Drop bodies that are older than so many months; two people agreed to it. Hashes and proofs stay."""
+    await policy.require(tx, actor, "audit.purge", "site")
+    await policy.spend_approval(tx, actor, body.approval, "audit.purge", {"months": body.months})
+    before, bodies = await audit.purge(tx, actor, months=body.months)
+    return shapes.Purged(before_leaf=before, bodies=bodies)
+
+
+@router.post("/audit/erasures", status_code=201)
+async def erase(body: shapes.Erase, tx: Transaction, actor: Person) -> shapes.Erased:
+    """Make a person's side records unreadable for ever; two people agreed to it. The log and its proofs stay."""
+    await policy.require(tx, actor, "audit.erase", "site")
+    await policy.spend_approval(tx, actor, body.approval, "audit.erase", {"subject": body.subject})
+    return shapes.Erased(subject=body.subject, records=await audit.erase(tx, actor, subject=body.subject))
+
+
 async def to_checkpoint(tx: Tx, row: AuditCheckpoint) -> shapes.Checkpoint:
     return shapes.Checkpoint(
         size=row.size,
@@ -104,3 +143,7 @@ async def to_checkpoint(tx: Tx, row: AuditCheckpoint) -> shapes.Checkpoint:
 
 def _to_entry(row: tuple[int, bytes, str | None]) -> shapes.Entry:
     return shapes.Entry(index=row[0], hash=row[1].hex(), body=row[2])
+
+
+def _to_hold(row: AuditHold) -> shapes.Hold:
+    return shapes.Hold(id=row.id, reason=row.reason, placed_by=row.placed_by, placed_at=row.placed_at)

@@ -17,7 +17,7 @@ from controlplane.kit.canonical import canonical_json
 from controlplane.kit.clock import Clock
 from controlplane.kit.merkle import TILE_HEIGHT, Span, leaf_hash, tile_number, tile_path
 from controlplane.kit.note import Checkpoint, sign_checkpoint, verifier_key
-from controlplane.kit.segments import Ballast, SegmentWriter, read_tails
+from controlplane.kit.segments import Ballast, SegmentWriter, delete_older, read_tails
 from controlplane.kit.tx import Database, Tx
 
 log = structlog.get_logger()
@@ -203,6 +203,14 @@ class TileFolder:
             bundle = b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
             self._put(f"tile/entries/{tile_number(number, width)}", bundle)
 
+    def drop_entries(self, before: int) -> None:
+        """Remove the bundles of leaves below `before`, and their narrower copies; hashes stay."""
+        for number in range(before >> TILE_HEIGHT):
+            (self.folder / f"tile/entries/{tile_number(number, 1 << TILE_HEIGHT)}").unlink(missing_ok=True)
+        for number in range((before + (1 << TILE_HEIGHT) - 1) >> TILE_HEIGHT):
+            narrow = self.folder / f"tile/entries/{tile_number(number, 1 << TILE_HEIGHT)}.p"
+            shutil.rmtree(narrow, ignore_errors=True)
+
     def _size(self) -> int:
         try:
             return int((self.folder / "checkpoint").read_text().split("\n")[1])
@@ -215,6 +223,22 @@ class TileFolder:
         fresh = path.with_name(f".{path.name}.new")
         fresh.write_bytes(content)
         fresh.replace(path)
+
+
+@dataclass
+class Sweeper:
+    """After a purge: drops what the files of this machine still hold of the bodies that went."""
+
+    database: Database
+    segments: Path
+    tiles: TileFolder
+
+    async def step(self) -> None:
+        async with self.database.transaction() as tx:
+            before, oldest = await store.read_purged(tx)
+        if before and oldest is not None:
+            self.tiles.drop_entries(before)
+            delete_older(self.segments, oldest.timestamp())
 
 
 def _tiles_between(before: int, size: int) -> Iterator[tuple[int, int, int]]:

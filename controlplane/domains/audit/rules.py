@@ -15,6 +15,7 @@ VERSION = 1
 LONGEST_TEXT = 4096  # of one detail, in characters
 LONGEST_EVENT = 60_000  # bytes; an entry of C2SP tlog-tiles holds 65,535
 LONGEST = {"actor": 120, "event": 80, "resource": 200}  # what the columns hold
+LEAST_MONTHS = 6  # AI Act, Article 19(1) and 26(6)
 PERSONS = frozenset({"user", "principal", "role"})
 PERSONAL_NAMES = frozenset({"source", "email", "address_of_client", "user_agent", "full_name", "display_name"})
 
@@ -130,6 +131,11 @@ def cut(text: str, longest: int) -> str:
 def to_text(at: datetime) -> str:
     """Return a time as the log writes it: UTC to the microsecond."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def months_before(at: datetime, months: int) -> datetime:
+    """Return a time that is that many months earlier at least, whatever their lengths."""
+    return at - timedelta(days=31 * months)
 
 
 def is_step(wall: timedelta, passed: timedelta) -> bool:

@@ -9,10 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from controlplane.domains.audit import rules, store
-from controlplane.domains.audit.tables import AuditCheckpoint, AuditCosignature, AuditEvent, AuditPersonal
+from controlplane.domains.audit.tables import (
+    AuditCheckpoint,
+    AuditCosignature,
+    AuditEvent,
+    AuditHold,
+    AuditHoldEnd,
+    AuditPersonal,
+)
 from controlplane.domains.audit.types import Actor, BehindItsWitnesses
 from controlplane.kit.crypto import seal, unseal
-from controlplane.kit.errors import Conflict, NotFound
+from controlplane.kit.errors import Conflict, NotFound, Refused
 from controlplane.kit.ids import new_id
 from controlplane.kit.merkle import consistency_spans, inclusion_spans
 from controlplane.kit.note import BadNote, is_signed, parse_key, parse_note, parse_signature, write_proof
@@ -192,6 +199,67 @@ async def check_head(tx: Tx, *, committed: Sequence[str] = (), size: int = 0) ->
             remedy="restore a newer backup of the database; if there is none, two people decide (decision 0021)",
             code="behind_witness",
         )
+
+
+async def place_hold(tx: Tx, actor: Actor, *, reason: str) -> AuditHold:
+    """Keep everything until the hold is released: no purge, no erasure."""
+    row = AuditHold(id=new_id("hold"), reason=reason, placed_by=actor.id, placed_at=tx.now)
+    store.add(tx, row)
+    await record(tx, actor, "audit.held", row.id, reason=reason)
+    return row
+
+
+async def list_holds(tx: Tx) -> Sequence[AuditHold]:
+    """Return the holds that are open."""
+    return await store.list_open_holds(tx)
+
+
+async def release_hold(tx: Tx, actor: Actor, *, hold_id: str) -> AuditHold:
+    """End a hold; raises NotFound. The caller has spent an approval of two people."""
+    found = next((hold for hold in await store.list_open_holds(tx) if hold.id == hold_id), None)
+    if found is None:
+        raise NotFound(f"no hold {hold_id} is open", remedy="redoubt audit hold")
+    store.add(tx, AuditHoldEnd(hold_id=hold_id, ended_by=actor.id, ended_at=tx.now))
+    await record(tx, actor, "audit.released", hold_id)
+    return found
+
+
+async def purge(tx: Tx, actor: Actor, *, months: int) -> tuple[int, int]:
+    """Drop the bodies of what is older than `months`; return the first leaf that stays and how many bodies went.
+
+    Leaf hashes stay, so every proof holds as before. Raises Refused below six months or while a hold is open. The
+    caller has spent an approval of two people; the database checks the rest again (migration audit_retention).
+    """
+    if months < rules.LEAST_MONTHS:
+        raise Refused(f"{months} months are too few", remedy=f"keep {rules.LEAST_MONTHS} at least", code="too_young")
+    await _refuse_while_held(tx)
+    before = await store.read_first_leaf_since(tx, rules.months_before(tx.now, months))
+    bodies = await store.count_bodies_before(tx, before)
+    await record(tx, actor, "audit.purged", "audit", before_leaf=before, bodies=bodies, months=months)
+    await store.call_purge(tx, before, _newest_id(tx))
+    return before, bodies
+
+
+async def erase(tx: Tx, actor: Actor, *, subject: str) -> int:
+    """Delete the keys of every side record of a person; return how many. Raises Refused while a hold is open.
+
+    What the log commits to can then be told by nobody, and every proof holds as before.
+    """
+    await _refuse_while_held(tx)
+    await record(tx, actor, "audit.erased", subject)
+    return await store.call_erase(tx, subject, _newest_id(tx))
+
+
+async def _refuse_while_held(tx: Tx) -> None:
+    holds = await store.list_open_holds(tx)
+    if holds:
+        reasons = tuple(f"{hold.id}: {hold.reason}" for hold in holds)
+        raise Refused("a legal hold is open", remedy="two people release it first", code="held", reasons=reasons)
+
+
+def _newest_id(tx: Tx) -> str:
+    entries: list[Entry] = tx.session.info[ENTRIES]
+    return entries[-1].event_id
 
 
 def _base64(hashes: Sequence[bytes]) -> list[str]:

@@ -1,4 +1,5 @@
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from sqlalchemy import func, insert, select, text
 
@@ -6,10 +7,13 @@ from controlplane.domains.audit.tables import (
     AuditCheckpoint,
     AuditCosignature,
     AuditEvent,
+    AuditHold,
+    AuditHoldEnd,
     AuditLeaf,
     AuditNode,
     AuditPersonal,
     AuditPersonalKey,
+    AuditPurge,
 )
 from controlplane.kit.errors import BadInput
 from controlplane.kit.merkle import TILE_HEIGHT, Span, Subtree, cover, fold, perfect
@@ -206,3 +210,41 @@ async def count_missing(tx: Tx, event_ids: Sequence[str]) -> int:
     for column in (AuditEvent.event_id, AuditLeaf.event_id):
         wanted -= set((await tx.session.scalars(select(column).where(column.in_(wanted)))).all())
     return len(wanted)
+
+
+def add(tx: Tx, row: AuditHold | AuditHoldEnd) -> None:
+    tx.session.add(row)
+
+
+async def list_open_holds(tx: Tx) -> Sequence[AuditHold]:
+    query = select(AuditHold).outerjoin(AuditHoldEnd, AuditHoldEnd.hold_id == AuditHold.id)
+    return (await tx.session.scalars(query.where(AuditHoldEnd.hold_id.is_(None)).order_by(AuditHold.placed_at))).all()
+
+
+async def read_first_leaf_since(tx: Tx, at: datetime) -> int:
+    """Return the first signed leaf that is not older than `at`; if all are, the number of signed leaves."""
+    signed = await tx.session.scalar(select(func.max(AuditCheckpoint.size))) or 0
+    young = select(func.min(AuditLeaf.leaf_index)).join(AuditEvent, AuditEvent.seq == AuditLeaf.seq)
+    first = await tx.session.scalar(young.where(AuditEvent.at >= at))
+    return signed if first is None else min(first, signed)
+
+
+async def count_bodies_before(tx: Tx, before: int) -> int:
+    query = select(func.count()).select_from(AuditLeaf).join(AuditEvent, AuditEvent.seq == AuditLeaf.seq)
+    return await tx.session.scalar(query.where(AuditLeaf.leaf_index < before)) or 0
+
+
+async def call_purge(tx: Tx, before: int, event_id: str) -> None:
+    await tx.session.flush()
+    await tx.session.execute(select(func.audit_purge(before, event_id)))
+
+
+async def call_erase(tx: Tx, subject: str, event_id: str) -> int:
+    await tx.session.flush()
+    return int(await tx.session.scalar(select(func.audit_erase(subject, event_id))) or 0)
+
+
+async def read_purged(tx: Tx) -> tuple[int, datetime | None]:
+    """Return the first leaf that no purge took, and the time of the oldest event that is left."""
+    before = await tx.session.scalar(select(func.max(AuditPurge.before_leaf))) or 0
+    return before, await tx.session.scalar(select(func.min(AuditEvent.at)))
