@@ -20,6 +20,7 @@ from controlplane.api.v1 import (
     policy,
     runs,
     serving,
+    witness,
 )
 from controlplane.domains.factors.service import Means
 from controlplane.domains.pki.service import Authority
@@ -55,7 +56,7 @@ def make_admin_app(given: Surroundings) -> FastAPI:
     """Admin API and runners' calls; on the box machines' calls too."""
     routers = [
         identity.router, people.router, keys.router, fleet.router, serving.router, audit.router, incidents.router,
-        runs.router, pki.router, policy.router, approvals.router,
+        runs.router, pki.router, policy.router, approvals.router, witness.people,
     ]  # fmt: skip
     if given.gateway_token is not None:
         routers.append(machines.router)
@@ -66,7 +67,7 @@ def make_admin_app(given: Surroundings) -> FastAPI:
 
 def make_machine_app(given: Surroundings) -> FastAPI:
     """Agents' and gateways' calls; the listener demands a certificate of the site CA."""
-    app = _make_app(given, "Redoubt machine API", [machines.router, pki.machine_router])
+    app = _make_app(given, "Redoubt machine API", [machines.router, pki.machine_router, witness.machines])
     app.include_router(oauth.machine_router)
     return app
 

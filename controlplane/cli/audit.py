@@ -19,7 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="What happened, who did it, and the
 EVENT_COLUMNS = [
     ("EVENT", "event_id"), ("AT", "at"), ("ACTOR", "actor"), ("WHAT", "event"), ("OBJECT", "resource"),
 ]  # fmt: skip
-WITNESS_COLUMNS = [("WITNESS", "witness"), ("SAW", "size"), ("BEHIND", "behind"), ("AT", "at")]
+WITNESS_COLUMNS = [("NODE", "node"), ("SIGNED", "size"), ("AT", "at"), ("FRESH", "is_fresh"), ("REFUSES", "refusal")]
 HOLD_COLUMNS = [("HOLD", "id"), ("WHY", "reason"), ("PLACED BY", "placed_by"), ("AT", "placed_at")]
 
 EventId = Annotated[str, typer.Argument(metavar="EVENT", help="An event's id, evt_….")]
@@ -132,9 +132,14 @@ def verify(
 
 @app.command()
 def witnesses(context: typer.Context, *, as_json: Json = False) -> None:
-    """Show what each witness signed last."""
+    """Show how many of the site's nodes vouch for the log, and what each last said."""
     with _connect(context) as client:
-        show(client.list_witnesses(), WITNESS_COLUMNS, as_json=as_json, empty="nobody has witnessed this log yet")
+        found = client.get_witnesses()
+    if as_json:
+        show_json(found.model_dump(mode="json"))
+        return
+    say(f"{found.fresh} of {found.declared} nodes vouch for the audit log ({found.needed} must)")
+    show(found.nodes, WITNESS_COLUMNS, as_json=False, empty="no node is declared")
 
 
 @app.command()

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from controlplane.contracts import admin, identity, keys
+from controlplane.contracts import admin, identity, keys, witness
 from controlplane.kit import errors
 from controlplane.kit.ids import new_id
 
@@ -90,6 +90,9 @@ class AdminClient:
 
     def revoke_secret(self, key_id: str, secret_id: str) -> keys.Key:
         return _read(keys.Key, self._send("DELETE", f"/keys/{_word(key_id)}/secrets/{_word(secret_id)}"))
+
+    def get_witnesses(self) -> witness.Witnesses:
+        return self._get("/witnesses", witness.Witnesses)
 
     def declare_nodes(self, ask: admin.DeclareNodes) -> admin.Declared:
         return _read(admin.Declared, self._send("PUT", "/nodes", ask))

@@ -6,9 +6,13 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from cryptography import x509
+
 from controlplane.agent.gpus import read_gpus
 from controlplane.agent.reports import Observer, Reporter
+from controlplane.agent.witness import Witness, WitnessFolder
 from controlplane.client.renewal import Renewal
+from controlplane.kit.certificates import NotTrusted, uri_of
 from controlplane.kit.clock import SystemClock
 from controlplane.kit.errors import BadInput
 from controlplane.kit.leaf import Leaf
@@ -40,11 +44,24 @@ async def _run(config: Path, *, once: bool) -> None:
     async with connect_machine(settings.control_plane, leaf, timeout_s=ANSWER_S) as client:
         renewal = Renewal(files, client, SystemClock())
         reporter = Reporter(client, observer, when_lapsed=renewal.call_lapsed)
-        await asyncio.gather(
+        loops = [
             run_every("report", settings.period_s, reporter.report),
             run_every("renewal", renewal.pause_s(), renewal.look),
             run_every("certificate", TAKE_UP_S, leaf.take_up),
-        )
+        ]
+        if settings.witness_dir is not None:
+            name = _node_name(files.certificate)
+            witness = Witness(client, WitnessFolder(settings.witness_dir), name, SystemClock())
+            loops.append(run_every("witness", settings.witness_s, witness.step))
+        await asyncio.gather(*loops)
+
+
+def _node_name(certificate: Path) -> str:
+    """Return the name that the site gave this node: the api knows it by nothing else."""
+    try:
+        return uri_of(x509.load_pem_x509_certificate(certificate.read_bytes())).rpartition("/")[2]
+    except (OSError, ValueError, NotTrusted) as error:
+        raise BadInput(f"{certificate} names no node: {error}", remedy="issue the node's certificate again") from None
 
 
 def _files(link: ControlPlaneLink) -> CertificateFiles:

@@ -191,6 +191,8 @@ class AgentSettings(Settings):
     control_plane: ControlPlaneLink
     period_s: float = Field(default=5.0, gt=0)
     disk: Path = Path("/")
+    witness_dir: Path | None = None  # where this node keeps what it saw of the audit log; None: it is no witness
+    witness_s: float = Field(default=10.0, gt=0)
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)

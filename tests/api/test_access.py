@@ -37,6 +37,7 @@ ROUTES = [
     ("DELETE", "/users/x/roles/operator"),
     ("GET", "/break-glass"),
     ("POST", "/break-glass/shares"),
+    ("GET", "/witnesses"),
     ("GET", "/keys"),
     ("POST", "/keys"),
     ("GET", "/keys/x"),

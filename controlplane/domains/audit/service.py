@@ -7,6 +7,7 @@ import secrets
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from controlplane.domains.audit import rules, store
 from controlplane.domains.audit.tables import (
@@ -120,6 +121,11 @@ async def get_checkpoint(tx: Tx, size: int | None = None) -> AuditCheckpoint:
     if found is None:
         raise NotFound("there is no such checkpoint", remedy="redoubt audit checkpoint", code="no_checkpoint")
     return found
+
+
+async def find_checkpoint_before(tx: Tx, at: datetime) -> AuditCheckpoint | None:
+    """Return the newest checkpoint that was made before then."""
+    return await store.find_checkpoint_before(tx, at)
 
 
 async def list_checkpoints(tx: Tx, page: Page) -> Sequence[AuditCheckpoint]:

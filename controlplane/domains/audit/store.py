@@ -160,6 +160,12 @@ async def find_checkpoint(tx: Tx, size: int | None = None) -> AuditCheckpoint | 
     return (await tx.session.scalars(query)).one_or_none()
 
 
+async def find_checkpoint_before(tx: Tx, at: datetime) -> AuditCheckpoint | None:
+    """Return the newest checkpoint that was made before then."""
+    query = select(AuditCheckpoint).where(AuditCheckpoint.made_at < at).order_by(AuditCheckpoint.size.desc())
+    return (await tx.session.scalars(query.limit(1))).one_or_none()
+
+
 async def find_checkpoint_over(tx: Tx, leaf_index: int) -> AuditCheckpoint | None:
     """Return the first checkpoint that covers a leaf."""
     query = select(AuditCheckpoint).where(AuditCheckpoint.size > leaf_index).order_by(AuditCheckpoint.size).limit(1)

@@ -10,6 +10,7 @@ from controlplane.domains.audit.types import Role
 from controlplane.domains.health.types import Fault, IncidentKind, Judgement, NewestProof
 from controlplane.domains.identity.types import OpenGlass
 from controlplane.domains.pki.types import EndingLeaf
+from controlplane.domains.witness.types import Quorum
 
 LEAKS = frozenset({"sent", "answered", "present"})
 BLOCKED = frozenset({"denied", "no_route", "silent", "unresolved", "unsupported", "absent"})
@@ -113,6 +114,15 @@ def faults_of_certificates(ending: Iterable[EndingLeaf], now: datetime) -> list[
         verb = "ended" if leaf.not_after < now else "ends"
         by_node.setdefault(leaf.node, []).append(f"{leaf.name} {verb} at {leaf.not_after.isoformat()}")
     return [Fault(IncidentKind.ENDING, node, "; ".join(told), "") for node, told in sorted(by_node.items())]
+
+
+def faults_of_log(quorum: Quorum) -> list[Fault]:
+    """Return what witnesses hold against the audit log. A refusal ends only when that witness signs again."""
+    found = [Fault(IncidentKind.WITNESS_REFUSES, one.node, one.refusal, "") for one in quorum.standings if one.refusal]
+    if quorum.is_short:
+        told = f"{len(quorum.fresh)} of {len(quorum.standings)} nodes vouch for the audit log, {quorum.needed} must"
+        found.append(Fault(IncidentKind.FEW_WITNESSES, SITE, told, ""))
+    return found
 
 
 def is_reopened(closed_at: datetime, now: datetime) -> bool:

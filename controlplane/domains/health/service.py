@@ -12,6 +12,7 @@ from controlplane.domains.health.types import Fault, IncidentKind, NewestProof
 from controlplane.domains.identity.service import break_glass
 from controlplane.domains.pki import service as pki
 from controlplane.domains.policy import service as policy
+from controlplane.domains.witness import service as witness
 from controlplane.kit.errors import NotFound
 from controlplane.kit.ids import new_id
 from controlplane.kit.paging import Page
@@ -72,7 +73,8 @@ async def _faults(tx: Tx, still_open: Iterable[tuple[IncidentKind, str]]) -> lis
     of_site = rules.faults_of_site(_newest(whole), kinds.get(rules.SITE, set()))
     glass = rules.faults_of_glass(await break_glass.list_open(tx), await break_glass.missing_custodians(tx))
     ending = rules.faults_of_certificates(await pki.list_ending(tx), tx.now)
-    return [*of_nodes, *of_site, *glass, *ending]
+    log = rules.faults_of_log(await witness.judge_witnesses(tx))
+    return [*of_nodes, *of_site, *glass, *ending, *log]
 
 
 async def _open(tx: Tx, actor: Actor, fault: Fault) -> None:

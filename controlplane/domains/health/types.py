@@ -6,7 +6,7 @@ from controlplane.contracts.proof import Verdict
 
 
 class IncidentKind(StrEnum):
-    """What is wrong with a node or the site: its boundary, what is known of that, a certificate nobody renews."""
+    """What is wrong with a node or the site: its boundary, what is known of that, its certificates, its audit log."""
 
     LEAK = "boundary-leak"
     UNPROVEN = "boundary-unproven"
@@ -14,6 +14,8 @@ class IncidentKind(StrEnum):
     BREAK_GLASS_OPEN = "break-glass-open"
     BREAK_GLASS_UNSEALED = "break-glass-unsealed"
     ENDING = "certificate-ending"
+    WITNESS_REFUSES = "witness-refuses"
+    FEW_WITNESSES = "witnesses-few"
 
 
 @dataclass(frozen=True)

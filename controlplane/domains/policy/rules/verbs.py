@@ -131,6 +131,10 @@ VERBS: Verbs = to_table(
     write("node.report", NODE, own=True),
     # metering
     write("spool.ship", GATEWAY),
+    # witness
+    write("checkpoint.cosign", NODE, own=True),
+    read("checkpoint.read", NODE),
+    write("checkpoint.refuse", NODE, own=True),
     # health
     write("incident.settle", SYSTEM),
     read("incident.read", PA, SA, OP, AU),
