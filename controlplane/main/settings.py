@@ -67,7 +67,7 @@ class OauthSettings(Settings):
     """
 
     signing_key: Path
-    machine_url: str = Field(default="", pattern=r"^(https://[a-z0-9.:\[\]-]+)?$")
+    machine_url: str = Field(default="", pattern=r"^(https:/{2}[a-z0-9.:\[\]-]+)?$")
 
 
 class FactorSettings(Settings):

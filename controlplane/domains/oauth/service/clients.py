@@ -152,7 +152,7 @@ def _refuse(ask: ClientAsk) -> None:
     for uri in ask.redirect_uris + ask.post_logout_redirect_uris:
         if reason := rules.refuse_redirect_uri(ask.kind, uri):
             raise BadInput(
-                f"{uri} cannot be registered: {reason}", remedy="give the exact address, e.g. https://app/cb"
+                f"{uri} cannot be registered: {reason}", remedy="give the exact address, with scheme and path"
             )
     if unknown := ask.scopes - frozenset(Scope):
         raise BadInput(f"no such scope: {', '.join(sorted(unknown))}", remedy=f"scopes are {', '.join(Scope)}")
