@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from controlplane.cli import (
+    approval,
     audit,
     bundle,
     enrolment,
@@ -18,6 +19,7 @@ from controlplane.cli import (
     keys,
     machines,
     people,
+    policy,
     practice,
     serving,
     sign_in,
@@ -61,6 +63,8 @@ app.add_typer(people.roles, name="role")
 app.add_typer(sign_in.sessions, name="session")
 app.add_typer(sign_in.break_glass, name="break-glass")
 app.add_typer(audit.app, name="audit")
+app.add_typer(policy.policies, name="policy")
+app.add_typer(approval.approvals, name="approval")
 app.add_typer(practice.app, name="practice")
 
 

@@ -255,6 +255,13 @@ async def test_the_same_question_within_a_minute_is_one_row_that_counts(plane: C
         assert list(await tx.session.scalars(select(PolicyDecision.times).order_by(PolicyDecision.seq))) == [1, 5]
 
 
+async def test_a_name_that_the_database_cannot_hold_is_recorded_all_the_same(plane: ControlPlane):
+    assert await ask(plane, "endpoint.read", resource="e\0\\u0000")
+
+    async with plane.database.transaction() as tx:
+        assert len((await tx.session.scalars(select(PolicyDecision))).all()) == 1
+
+
 async def test_old_decisions_go_and_the_newest_stay(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("controlplane.domains.policy.store.rows.KEPT_DECISIONS", 100)
     async with plane.database.transaction() as tx:

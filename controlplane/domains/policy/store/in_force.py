@@ -1,8 +1,10 @@
 """The policy set in force, as this process has it: read again twice a second, and never lost to a broken row."""
 
+import json
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any  # a question as data is JSON
 from weakref import WeakKeyDictionary
 
 import structlog
@@ -14,6 +16,7 @@ from controlplane.domains.policy.rules.verbs import VERBS
 from controlplane.domains.policy.store import rows
 from controlplane.domains.policy.tables import PolicyDecision
 from controlplane.domains.policy.types import MACHINES, BrokenPolicies, Decided
+from controlplane.kit.canonical import canonical_json
 from controlplane.kit.errors import Unavailable
 from controlplane.kit.tx import Tx
 
@@ -22,6 +25,7 @@ log = structlog.get_logger()
 FRESH_FOR = timedelta(seconds=0.5)
 SHIPPED = cedar.load(shipped.shipped_policies(), VERBS)
 CLEANED_EVERY = 256  # decisions that this process wrote
+NUL = b"\\u0000"
 MOST_REMEMBERED = 4096
 WRITTEN_AGAIN = {True: timedelta(hours=1), False: timedelta(minutes=1)}  # a machine's question is always the same
 
@@ -74,13 +78,19 @@ async def keep_decision(tx: Tx, known: InForce, decided: Decided) -> None:
     answer = decided.answer
     row = PolicyDecision(
         at=tx.now, policy_digest=decided.digest, outcome=answer.outcome, times=times,
-        question=to_data(decided.question),
+        question=_storable(to_data(decided.question)),
         why={"policies": list(answer.policies), "clauses": list(answer.clauses), "errors": list(answer.errors)},
     )  # fmt: skip
     rows.add(tx, row)
     known.rows_written += 1
     if known.rows_written % CLEANED_EVERY == 0:
         await rows.delete_old_decisions(tx)
+
+
+def _storable(data: dict[str, Any]) -> dict[str, Any]:
+    """Return data without the one character that PostgreSQL's JSON cannot hold."""
+    text = canonical_json(data)
+    return data if NUL not in text else dict(json.loads(text.replace(NUL, b"\\ufffd")))
 
 
 def _times_to_write(known: InForce, decided: Decided, now: datetime) -> int:
