@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.lock-$(shell cat pyproject.toml locks/dev.lock | sha256sum | cut -c1-16)
 export PYTHONPATH := molecule/shared
 
-.PHONY: setup lock check fix test site site-down box bench bench-gateway bench-bundle bench-preflight bench-apply bench-audit clean
+.PHONY: setup lock check fix test site site-down box bench bench-gateway bench-bundle bench-preflight bench-apply bench-audit bench-identity clean
 
 setup: $(STAMP)
 
@@ -38,7 +38,7 @@ site-down: setup
 box: setup
 	@$(BIN)/redoubt box
 
-bench: bench-gateway bench-bundle bench-preflight bench-apply bench-audit
+bench: bench-gateway bench-bundle bench-preflight bench-apply bench-audit bench-identity
 
 bench-gateway: setup
 	@$(BIN)/python -m tests.bench.gateway
@@ -54,6 +54,9 @@ bench-apply: setup
 
 bench-audit: setup
 	@$(BIN)/python -m tests.bench.audit
+
+bench-identity: setup
+	@$(BIN)/python -m tests.bench.identity
 
 clean:
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

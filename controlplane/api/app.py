@@ -1,6 +1,7 @@
 """The API as an ASGI application: one for people and runners, one for machines with certificates."""
 
 from dataclasses import dataclass, field
+from typing import Any  # OpenAPI's own shape
 
 from fastapi import APIRouter, FastAPI
 
@@ -18,10 +19,12 @@ from controlplane.api.v1 import (
     people,
     pki,
     policy,
+    reports,
     runs,
     serving,
     witness,
 )
+from controlplane.contracts.admin import Problem
 from controlplane.domains.factors.service import Means
 from controlplane.domains.pki.service import Authority
 from controlplane.kit.tx import Database
@@ -30,6 +33,12 @@ from controlplane.web.limits import Guard, Limits
 from controlplane.web.oidc.issuer import Issuer
 
 PREFIX = "/api/v1"
+# whatever goes wrong is told in one shape
+_PROBLEM = {"content": {"application/problem+json": {"schema": Problem.model_json_schema()}}}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "refused; `remedy` says what to do", **_PROBLEM},
+    "5XX": {"description": "a fault of ours; the log has the reason under `request_id`", **_PROBLEM},
+}
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -56,7 +65,7 @@ def make_admin_app(given: Surroundings) -> FastAPI:
     """Admin API and runners' calls; on the box machines' calls too."""
     routers = [
         identity.router, people.router, keys.router, fleet.router, serving.router, audit.router, incidents.router,
-        runs.router, pki.router, policy.router, approvals.router, witness.people,
+        runs.router, pki.router, policy.router, approvals.router, reports.router, witness.people,
     ]  # fmt: skip
     if given.gateway_token is not None:
         routers.append(machines.router)
@@ -75,7 +84,9 @@ def make_machine_app(given: Surroundings) -> FastAPI:
 def _make_app(given: Surroundings, title: str, routers: list[APIRouter]) -> FastAPI:
     described = "/openapi.json" if given.describes_itself else None
     # no interactive pages: they would fetch their scripts from outside the boundary
-    app = FastAPI(title=title, version="1", openapi_url=described, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title=title, version="1", openapi_url=described, docs_url=None, redoc_url=None, responses=PROBLEMS
+    )  # fmt: skip
     app.state.site = given.site
     app.state.database = given.database
     app.state.run_lease_s = given.run_lease_s

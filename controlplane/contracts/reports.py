@@ -179,3 +179,13 @@ class AccessReport(Answer):
     principals: tuple[PrincipalReport, ...]
     objects: tuple[ObjectReport, ...]
     not_covered: tuple[str, ...]
+
+
+class ReportFile(Answer):
+    """A report in one form, and as data: `content` is base64, `sha256` of what it decodes to."""
+
+    format: Format
+    name: str
+    content: str
+    sha256: str
+    report: AccessReport

@@ -21,6 +21,7 @@ from controlplane.cli import (
     people,
     policy,
     practice,
+    report,
     serving,
     sign_in,
     site,
@@ -65,6 +66,7 @@ app.add_typer(sign_in.break_glass, name="break-glass")
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.policies, name="policy")
 app.add_typer(approval.approvals, name="approval")
+app.add_typer(report.app, name="report")
 app.add_typer(practice.app, name="practice")
 
 

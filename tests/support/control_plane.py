@@ -114,7 +114,7 @@ class ControlPlane:
     @asynccontextmanager
     async def machine(self, kind: str, name: str, *, site: str = SITE) -> AsyncIterator[httpx.AsyncClient]:
         """Speak to the machine API as the holder of a certificate."""
-        transport = httpx.ASGITransport(_as_peer(self.machine_app, peer_of(self, kind, name, site)))
+        transport = httpx.ASGITransport(self.as_machine(kind, name, site=site))
         async with httpx.AsyncClient(transport=transport, base_url="http://api/api/v1", trust_env=False) as client:
             yield client
 
@@ -125,6 +125,10 @@ class ControlPlane:
             tx.session.add(
                 Principal(id="glass", kind="breakglass", name="x", project="", created_at=now, enrolled_at=now)
             )
+
+    def as_machine(self, kind: str, name: str, *, site: str = SITE):
+        """Return the machine API as it looks to the holder of a certificate."""
+        return _as_peer(self.machine_app, peer_of(self, kind, name, site))
 
     async def administrator(self) -> str:
         """Return the first administrator's access token."""
@@ -169,13 +173,13 @@ class ControlPlane:
         assert answer.status_code == httpx.codes.NO_CONTENT, answer.text
 
 
-def make_control_plane(database_url: str) -> ControlPlane:
+def make_control_plane(database_url: str, *, names: frozenset[str] = NAMES) -> ControlPlane:
     clock = TestClock()
     database = Database(database_url, clock, pool=5)
     engine = TableEngine()
     authority, issuer = make_authority(SITE), Issuer("https://api", Ed25519PrivateKey.generate())
     means = make_means(database_url, clock)
-    given = Surroundings(SITE, database, 10.0, None, means, names=NAMES, authority=authority, issuer=issuer)
+    given = Surroundings(SITE, database, 10.0, None, means, names=names, authority=authority, issuer=issuer)
     place = RunPlace(
         "python", "https://ctl1:8443", "PEM", "redoubt://testsite/zone/north/service/gateway", "/models", 1, 2, ""
     )

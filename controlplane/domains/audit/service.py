@@ -22,7 +22,7 @@ from controlplane.domains.audit.types import Actor, BehindItsWitnesses
 from controlplane.kit.crypto import seal, unseal
 from controlplane.kit.errors import Conflict, NotFound, Refused
 from controlplane.kit.ids import new_id
-from controlplane.kit.merkle import consistency_spans, inclusion_spans
+from controlplane.kit.merkle import Subtree, consistency_spans, inclusion_spans
 from controlplane.kit.note import BadNote, is_signed, parse_key, parse_note, parse_signature, write_proof
 from controlplane.kit.paging import Page
 from controlplane.kit.tx import Tx
@@ -47,6 +47,14 @@ class FullEvent:
     event: AuditEvent
     leaf_index: int | None
     personal: str | None
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where an event lies in the log, and the C2SP tlog-proof of it."""
+
+    leaf_index: int
+    proof: str
 
 
 async def record(tx: Tx, actor: Actor, event: str, resource: str, **details: object) -> None:
@@ -156,6 +164,28 @@ async def prove_inclusion(tx: Tx, *, event_id: str, size: int | None = None) -> 
         )
     hashes = await store.hash_spans(tx, inclusion_spans(leaf.leaf_index, checkpoint.size))
     return write_proof(leaf.leaf_index, hashes, await sign_note(tx, checkpoint))
+
+
+async def list_period(
+    tx: Tx, *, began_at: datetime, ended_at: datetime, about: Sequence[str] | None, limit: int
+) -> Sequence[AuditEvent]:
+    """Return the newest events of a period, newest first: of all, or those that have to do with some ids."""
+    return await store.list_period(tx, began_at=began_at, ended_at=ended_at, about=about, limit=limit)
+
+
+async def prove_all(tx: Tx, event_ids: Sequence[str]) -> tuple[AuditCheckpoint | None, str, dict[str, Placed]]:
+    """Return the newest checkpoint, its note with every signature, and where it covers these events, with proofs."""
+    checkpoint = await store.find_checkpoint(tx)
+    if checkpoint is None:
+        return None, "", {}
+    note, known = await sign_note(tx, checkpoint), dict[Subtree, bytes]()
+    places = await store.list_leaf_places(tx, event_ids)
+    found = {}
+    for event_id, index in places.items():
+        if index < checkpoint.size:
+            hashes = await store.hash_spans(tx, inclusion_spans(index, checkpoint.size), known)
+            found[event_id] = Placed(index, write_proof(index, hashes, note))
+    return checkpoint, note, found
 
 
 async def count_leaves(tx: Tx) -> int:

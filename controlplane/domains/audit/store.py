@@ -1,7 +1,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import func, insert, or_, select, text
 
 from controlplane.domains.audit.tables import (
     AuditCheckpoint,
@@ -40,6 +40,22 @@ async def list_events(tx: Tx, page: Page) -> Sequence[AuditEvent]:
     if page.after is not None:
         query = query.where(AuditEvent.seq < to_number(page.after))
     return (await tx.session.scalars(query)).all()
+
+
+async def list_period(
+    tx: Tx, *, began_at: datetime, ended_at: datetime, about: Sequence[str] | None, limit: int
+) -> Sequence[AuditEvent]:
+    """Return the newest events of a period, newest first; `about` are ids that act, are acted on, or are named."""
+    query = select(AuditEvent).where(AuditEvent.at >= began_at, AuditEvent.at < ended_at)
+    if about is not None:
+        named = [AuditEvent.details[key].astext.in_(about) for key in ("name", "endpoint", "model", "node", "key")]
+        query = query.where(or_(AuditEvent.actor.in_(about), AuditEvent.resource.in_(about), *named))
+    return (await tx.session.scalars(query.order_by(AuditEvent.seq.desc()).limit(limit))).all()
+
+
+async def list_leaf_places(tx: Tx, event_ids: Sequence[str]) -> dict[str, int]:
+    query = select(AuditLeaf.event_id, AuditLeaf.leaf_index).where(AuditLeaf.event_id.in_(event_ids))
+    return {row.event_id: row.leaf_index for row in await tx.session.execute(query)}
 
 
 def to_number(cursor: str) -> int:
@@ -138,14 +154,18 @@ async def list_hashes(tx: Tx, level: int, start: int, end: int) -> Sequence[byte
     return found
 
 
-async def hash_spans(tx: Tx, spans: Iterable[Span]) -> list[bytes]:
-    """Return the hash of each span of leaves."""
-    return [fold([await _hash_of(tx, part) for part in cover(span)]) for span in spans]
+async def hash_spans(tx: Tx, spans: Iterable[Span], known: dict[Subtree, bytes] | None = None) -> list[bytes]:
+    """Return the hash of each span of leaves. `known` is kept between calls: many proofs share most of their hashes."""
+    known = {} if known is None else known
+    return [fold([await _hash_of(tx, part, known) for part in cover(span)]) for span in spans]
 
 
-async def _hash_of(tx: Tx, part: Subtree) -> bytes:
-    level, above = divmod(part.height, TILE_HEIGHT)
-    return perfect(await list_hashes(tx, level, part.place << above, (part.place + 1) << above))
+async def _hash_of(tx: Tx, part: Subtree, known: dict[Subtree, bytes]) -> bytes:
+    if part not in known:
+        level, above = divmod(part.height, TILE_HEIGHT)
+        found = await list_hashes(tx, level, part.place << above, (part.place + 1) << above)
+        known[part] = perfect(found)
+    return known[part]
 
 
 def add_checkpoint(tx: Tx, row: AuditCheckpoint) -> None:

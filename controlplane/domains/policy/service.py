@@ -17,6 +17,7 @@ from controlplane.domains.policy.store import in_force
 from controlplane.domains.policy.store import rows as store
 from controlplane.domains.policy.tables import Approval, PolicyPublication, PolicySet
 from controlplane.domains.policy.types import (
+    Answer,
     Decided,
     Outcome,
     Place,
@@ -240,6 +241,13 @@ async def check_access(tx: Tx, actor: Actor, *, question: Question) -> tuple[Dec
     decider = in_force.decider_of(await in_force.get_in_force(tx))
     decided = Decided(question, decider.answer(question), decider.engine.digest)
     return decided, await asyncio.to_thread(explain.changes, decider.engine, question)
+
+
+async def answer_all(tx: Tx, actor: Actor, *, questions: Sequence[Question]) -> tuple[list[Answer], str]:
+    """Answer many questions by the policies in force, and say by which digest. It decides nothing."""
+    await require(tx, actor, "access.check", "site")
+    decider = in_force.decider_of(await in_force.get_in_force(tx))
+    return await asyncio.to_thread(lambda: [decider.answer(one) for one in questions]), decider.engine.digest
 
 
 async def version_in_force(tx: Tx) -> int:

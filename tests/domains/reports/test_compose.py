@@ -55,8 +55,8 @@ def test_what_has_no_proof_yet_is_said_to_have_none():
 
 
 def test_what_was_too_much_to_list_is_said():
-    report = compose(HEADING, PERIOD, [], {}, [], {}, left_out=7)
-    assert report.not_covered[0].startswith("7 further events")
+    report = compose(HEADING, PERIOD, [], {}, [], {}, cut_short=True)
+    assert report.not_covered[0].startswith("only the newest events")
 
 
 def test_data_touched_is_counted_by_label():

@@ -76,6 +76,9 @@ VERBS: Verbs = to_table(
     read("factor.read", *PEOPLE, own=True),
     write("factor.reset", PA, dangerous=True),
     read("factor.review", PA, SA, AU),
+    # reports
+    read("access_report.read", AU),
+    write("access_report.export", PA, SA, dangerous=True, four_eyes=True),
     # identity
     write("break_glass.open", NEWCOMER),
     write("break_glass.seal", SYSTEM),

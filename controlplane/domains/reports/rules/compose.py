@@ -34,9 +34,9 @@ def compose(
     events: Sequence[Event],
     evidence: Mapping[str, Evidence],
     *,
-    left_out: int = 0,
+    cut_short: bool = False,
 ) -> shapes.AccessReport:
-    """Return the report; `events` are those of the period, oldest first, `left_out` how many were too many."""
+    """Return the report; `events` are the period's, oldest first; `cut_short`: older ones were too many."""
     within = [event for event in events if period.holds(event.at)]
     return shapes.AccessReport(
         site=heading.site,
@@ -48,7 +48,7 @@ def compose(
         checkpoint=heading.checkpoint,
         principals=tuple(report_person(person, period, within, evidence) for person in people),
         objects=tuple(report_object(name, could, within, evidence) for name, could in objects.items()),
-        not_covered=tuple(not_covered(within, evidence, left_out, has_objects=bool(objects))),
+        not_covered=tuple(not_covered(within, evidence, cut_short=cut_short, has_objects=bool(objects))),
     )
 
 
@@ -151,14 +151,14 @@ def label_of(event: Event) -> str:
 
 
 def not_covered(
-    events: Sequence[Event], evidence: Mapping[str, Evidence], left_out: int, *, has_objects: bool
+    events: Sequence[Event], evidence: Mapping[str, Evidence], *, cut_short: bool, has_objects: bool
 ) -> Iterable[str]:
     """Say what a reader may not conclude."""
     unsealed = sum(event.event_id not in evidence for event in events)
     if unsealed:
         yield f"{unsealed} events have no inclusion proof: no checkpoint covers them yet; ask again in ten seconds"
-    if left_out:
-        yield f"{left_out} further events of the period are not listed; choose a shorter period or one principal"
+    if cut_short:
+        yield "only the newest events of the period are listed; choose a shorter period, one principal or one object"
     if has_objects:
         yield "who could is by the policies in force when this was made, not by those of every moment of the period"
     yield "denials of callers whom nobody knew are counts by source in the log, not lines here"
