@@ -42,8 +42,8 @@ async def test_no_token_of_one_project_reaches_anything_of_another(plane: Contro
     reached = []
     for route in routes:
         async with plane.client(red) as client:
-            body = {} if route.method not in {"GET", "DELETE"} else None
-            answer = await client.request(route.method, f"http://api{with_ids(route, ids)}", json=body)
+            body = b"{}" if route.method not in {"GET", "DELETE"} else None
+            answer = await client.request(route.method, f"http://api{with_ids(route, ids)}", content=body)
         if answer.status_code not in SENT_AWAY and not (body is not None and answer.status_code == 422):
             reached.append((route.method, route.path, answer.status_code))
     async with plane.client(blue) as client:
@@ -67,7 +67,7 @@ async def test_a_list_shows_nothing_of_another_project(plane: ControlPlane):
         ):
             async with plane.client(red) as client:
                 answer = await client.get(f"http://api{route.path}")
-            if any(value in answer.text for value in ids.values()):
+            if any(ids[kind] in answer.text for kind in ("key_id", "secret_id", "principal_id")):
                 leaked.append(route.path)
     assert leaked == []
 
