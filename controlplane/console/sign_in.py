@@ -204,4 +204,5 @@ def _json(options: str) -> Response:
 
 
 def _query(request: Request) -> str:
-    return f"?{request.url.query}" if request.url.query else ""
+    query = request.scope["query_string"].decode("latin-1")  # `request.url` is partly made of the Host header
+    return f"?{query}" if query else ""
