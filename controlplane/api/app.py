@@ -10,6 +10,7 @@ from controlplane.api.errors import add_error_handlers
 from controlplane.api.v1 import (
     approvals,
     audit,
+    clients,
     fleet,
     health,
     identity,
@@ -65,7 +66,7 @@ def make_admin_app(given: Surroundings) -> FastAPI:
     """Admin API and runners' calls; on the box machines' calls too."""
     routers = [
         identity.router, people.router, keys.router, fleet.router, serving.router, audit.router, incidents.router,
-        runs.router, pki.router, policy.router, approvals.router, reports.router, witness.people,
+        runs.router, pki.router, policy.router, approvals.router, reports.router, witness.people, clients.router,
     ]  # fmt: skip
     if given.gateway_token is not None:
         routers.append(machines.router)

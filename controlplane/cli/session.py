@@ -16,8 +16,10 @@ import typer
 from controlplane.cli.screen import note
 from controlplane.client.admin import AdminClient, Link
 from controlplane.client.identity import IdentityClient
-from controlplane.contracts import identity
+from controlplane.client.oauth import ProtocolClient
+from controlplane.contracts import identity, oauth
 from controlplane.kit.clock import SystemClock
+from controlplane.kit.crypto import load_signing_key
 from controlplane.kit.errors import Unauthenticated
 from controlplane.kit.tls import client_context
 
@@ -32,7 +34,8 @@ AnyClient = TypeVar("AnyClient", bound=AdminClient)
 class Profile:
     """What `redoubt enrol` and `redoubt sign-in` keep, readable by its owner alone. `ca` "" means plain loopback.
 
-    `token` ends at `expires_at`; `refresh` buys the next pair, once. Without it the token is all there is.
+    `token` ends at `expires_at`; `refresh` buys the next pair, once. Without it the token is all there is. A service
+    has a `key_file` instead, with which it signs in whenever it needs to.
     """
 
     url: str
@@ -44,6 +47,8 @@ class Profile:
     expires_at: str = ""
     client: str = "cli"
     ends_at: str = ""
+    key_file: str = ""
+    key_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def connect_as(context: typer.Context, kind: type[AnyClient]) -> AnyClient:
     if profile.client == BREAK_GLASS:
         note(BANNER.format(ends=profile.ends_at[11:16]))
     link = to_link(profile)
-    if profile.refresh:
+    if profile.refresh or profile.key_file:
         session = session_of(context)
         link = replace(link, keeper=ProfileKeeper(session.path))
     return kind(link)
@@ -84,7 +89,7 @@ def profile_of(context: typer.Context) -> Profile:
         raise Unauthenticated(
             "this machine is not enrolled at a site", remedy="redoubt enrol --url https://… --ca ca.crt --code CODE"
         )
-    if not session.profile.token:
+    if not (session.profile.token or session.profile.key_file):
         raise Unauthenticated("you are signed out", remedy="redoubt sign-in")
     return session.profile
 
@@ -103,6 +108,8 @@ class ProfileKeeper:
     def fresh_token(self) -> str:
         """Return the kept token, or its successor when it ends within half a minute."""
         profile = self._kept()
+        if not profile.token:
+            return self.renewed_token("")
         if profile.expires_at and _time(profile.expires_at) - SystemClock().now() < RENEW_BEFORE:
             return self.renewed_token(profile.token)
         return profile.token
@@ -113,12 +120,9 @@ class ProfileKeeper:
             profile = self._kept()
             if profile.token != stale:
                 return profile.token
-            with IdentityClient(to_link(replace(profile, token=""))) as client:
-                made = client.refresh(
-                    identity.Refresh.model_validate({"refresh_token": profile.refresh, "client": profile.client})
-                )
-            save(self._path, with_tokens(profile, made))
-        return made.access_token
+            renewed = _sign_in_service(profile) if profile.key_file else _refresh(profile)
+            save(self._path, renewed)
+        return renewed.token
 
     def second_factor(self) -> identity.StepUp | None:
         """Ask the person at the terminal; nobody is asked where there is none."""
@@ -129,9 +133,36 @@ class ProfileKeeper:
 
     def _kept(self) -> Profile:
         profile = load(self._path)
-        if profile is None or not profile.refresh:
+        if profile is None or not (profile.refresh or profile.key_file):
             raise Unauthenticated("you are signed out", remedy="redoubt sign-in")
         return profile
+
+
+def _refresh(profile: Profile) -> Profile:
+    with IdentityClient(to_link(replace(profile, token=""))) as client:
+        ask = {"refresh_token": profile.refresh, "client": profile.client}
+        return with_tokens(profile, client.refresh(identity.Refresh.model_validate(ask)))
+
+
+def _sign_in_service(profile: Profile) -> Profile:
+    """Sign in by the service's own key: there is nobody to ask, and nothing to keep but the key."""
+    protocol = ProtocolClient(to_link(profile))
+    try:
+        key = load_signing_key(Path(profile.key_file))
+        return with_answer(profile, protocol.sign_in_service(profile.client, key, profile.key_id))
+    except (OSError, TypeError, ValueError) as error:
+        raise Unauthenticated(
+            f"{profile.key_file} holds no key of this service: {error}",
+            remedy="make it a new one: redoubt client rotate-key",
+        ) from None
+    finally:
+        protocol.close()
+
+
+def with_answer(profile: Profile, made: oauth.TokenAnswer) -> Profile:
+    """Return the profile with what the token endpoint gave."""
+    ends_at = SystemClock().now() + timedelta(seconds=made.expires_in)
+    return replace(profile, token=made.access_token, refresh=made.refresh_token, expires_at=ends_at.isoformat())
 
 
 def to_step_up(typed: str) -> identity.StepUp:

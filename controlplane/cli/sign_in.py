@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from controlplane.cli.device_flow import sign_in_by_device
 from controlplane.cli.enrolment import PasswordFile, read_password
 from controlplane.cli.screen import Json, note, say, show, show_json
 from controlplane.cli.session import (
@@ -19,9 +20,11 @@ from controlplane.cli.session import (
     session_of,
     to_link,
     to_step_up,
+    with_answer,
     with_tokens,
 )
 from controlplane.client.identity import IdentityClient
+from controlplane.client.oauth import CLI_CLIENT
 from controlplane.contracts import identity
 from controlplane.kit.errors import BadInput, Unauthenticated
 
@@ -38,7 +41,7 @@ RecoveryCode = Annotated[str, typer.Option(help="One of your recovery codes inst
 
 def sign_in(
     context: typer.Context,
-    name: Annotated[str | None, typer.Option(help="Your name; the one of the last session if not given.")] = None,
+    name: Annotated[str | None, typer.Option(help="Your name, to sign in with a password here.")] = None,
     otp: Code = "",
     recovery_code: RecoveryCode = "",
     password_file: PasswordFile = None,
@@ -48,8 +51,11 @@ def sign_in(
     *,
     as_json: Json = False,
 ) -> None:
-    """Begin a session with your password and your second factor."""
+    """Begin a session: with a name by password and second factor, without one by approving a code elsewhere."""
     session = session_of(context)
+    if not (name or password_file or otp or recovery_code):
+        _sign_in_device(session, _site(session, url, ca, gateway_url), as_json=as_json)
+        return
     profile = _profile(session, name, url, ca, gateway_url)
     password = read_password(password_file, new=False)
     with IdentityClient(to_link(profile)) as client:
@@ -59,6 +65,17 @@ def sign_in(
         show_json({"name": profile.name, "session": made.session_id})
     else:
         say(f"signed in as {profile.name}; the session is kept in {session.path}")
+
+
+def _sign_in_device(session: Session, site: Profile, *, as_json: bool) -> None:
+    signed_in = with_answer(replace(site, client=CLI_CLIENT), sign_in_by_device(to_link(site)))
+    with IdentityClient(to_link(signed_in)) as client:
+        me = client.whoami()
+    save(session.path, replace(signed_in, name=me.name))
+    if as_json:
+        show_json({"name": me.name, "session": me.session})
+    else:
+        say(f"signed in as {me.name}; the session is kept in {session.path}")
 
 
 def sign_out(context: typer.Context, *, as_json: Json = False) -> None:
@@ -174,18 +191,25 @@ def show_break_glass(context: typer.Context, *, as_json: Json = False) -> None:
 
 def _profile(session: Session, name: str | None, url: str | None, ca: Path | None, gateway_url: str | None) -> Profile:
     """Return the profile to sign in with: what is kept, and what the command line says otherwise."""
+    site = _site(session, url, ca, gateway_url)
     kept = session.profile or Profile("", "")
-    known_name = "" if kept.client == BREAK_GLASS else kept.name
-    profile = Profile(
+    known_name = "" if kept.client == BREAK_GLASS or kept.key_file else kept.name
+    profile = replace(site, name=name or known_name)
+    return profile if profile.name else replace(profile, name=_asked("Name"))
+
+
+def _site(session: Session, url: str | None, ca: Path | None, gateway_url: str | None) -> Profile:
+    """Return the site alone, with nobody in it."""
+    kept = session.profile or Profile("", "")
+    site = Profile(
         url=(url or kept.url).rstrip("/"),
         token="",
         ca=str(ca.resolve()) if ca else kept.ca,
         gateway_url=kept.gateway_url if gateway_url is None else gateway_url,
-        name=name or known_name,
     )
-    if not profile.url:
+    if not site.url:
         raise BadInput("which site?", remedy="redoubt sign-in --url https://… --ca ca.crt --name NAME")
-    return profile if profile.name else replace(profile, name=_asked("Name"))
+    return site
 
 
 def _known(session: Session) -> Profile:

@@ -15,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from controlplane.console import enrol, security, sign_in, step_up
+from controlplane.console import enrol, oauth, security, sign_in, step_up
 from controlplane.console.page import HOME, Form, go, local_path, page
 from controlplane.domains.policy.types import StepUpRequired
 from controlplane.kit.errors import RedoubtError
@@ -42,14 +42,16 @@ AGAIN = {
     "/step-up": step_up.step_up_page,
     "/security/totp/confirmation": security.confirm_page,
     "/enrol": enrol.enrol_page,
+    "/device": oauth.device_page,
     "/enrol/confirmation": enrol.confirm_page,
 }
 
 
 def add_console(app: FastAPI) -> None:
     """Add the pages; the application must have its error handlers, for pages say what those say."""
-    for router in (sign_in, step_up, security, enrol):
+    for router in (sign_in, step_up, security, enrol, oauth):
         app.include_router(router.router, include_in_schema=False)
+    app.include_router(oauth.open_router, include_in_schema=False)
     for router in (sign_in, step_up, security):
         app.include_router(router.data, include_in_schema=False)
     app.mount("/static", _Static(directory=STATIC), name="static")

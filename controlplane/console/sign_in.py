@@ -117,7 +117,7 @@ def sign_in_page(request: Request, *, status: int = 200, error: object = None, f
         "sign_in.html",
         status=status,
         error=error,
-        name=form.get("name", ""),
+        name=form.get("name", request.query_params.get("name", "")[:100]),
         next=local_path(request.query_params.get("next")),
         passkeys=has_passkeys(request),
     )

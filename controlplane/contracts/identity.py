@@ -81,7 +81,7 @@ class SignIn(Strict):
 
 class Refresh(Strict):
     refresh_token: Secret
-    client: Literal["cli", "break-glass"] = "cli"
+    client: Literal["cli", "redoubt-cli", "break-glass"] = "cli"
 
 
 class StepUp(Strict):

@@ -13,6 +13,7 @@ from controlplane.cli import (
     approval,
     audit,
     bundle,
+    clients,
     enrolment,
     fleet,
     incidents,
@@ -67,6 +68,10 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(policy.policies, name="policy")
 app.add_typer(approval.approvals, name="approval")
 app.add_typer(report.app, name="report")
+app.add_typer(clients.clients, name="client")
+app.add_typer(clients.services, name="service")
+app.add_typer(clients.devices, name="device")
+app.add_typer(clients.signing_keys, name="signing-key")
 app.add_typer(practice.app, name="practice")
 
 

@@ -82,6 +82,17 @@ ROUTES = [
     ("GET", "/node-joins"),
     ("POST", "/node-joins/x/approval"),
     ("DELETE", "/node-joins/x"),
+    ("GET", "/access-report"),
+    ("POST", "/access-report-exports"),
+    ("GET", "/clients"),
+    ("POST", "/clients"),
+    ("GET", "/clients/x"),
+    ("DELETE", "/clients/x"),
+    ("POST", "/clients/x/rotations"),
+    ("POST", "/services"),
+    ("POST", "/device-requests"),
+    ("POST", "/device-decisions"),
+    ("POST", "/signing-keys/rotations"),
 ]
 OPEN = {
     "/livez",

@@ -27,7 +27,7 @@ OPEN = {
         "GET /oauth/jwks",
         "GET /static/*",
     ),
-    "OAuth: the protocol authenticates client and person itself": ("POST /oauth/*",),
+    "OAuth: the protocol authenticates client and person itself": ("POST /oauth/*", "GET /oauth/*"),
 }
 SENT_AWAY = {401, 403, 303}
 

@@ -28,7 +28,7 @@ from controlplane.kit.tx import Database, Tx
 from controlplane.web.oidc.issuer import Issuer
 from controlplane.web.peer import Peer
 from tests.support.machines import make_authority, make_leaf
-from tests.support.means import make_means
+from tests.support.means import ORIGIN, make_means
 
 SITE = "testsite"
 NAMES = frozenset({"api", "console.testsite.example"})
@@ -177,7 +177,7 @@ def make_control_plane(database_url: str, *, names: frozenset[str] = NAMES) -> C
     clock = TestClock()
     database = Database(database_url, clock, pool=5)
     engine = TableEngine()
-    authority, issuer = make_authority(SITE), Issuer("https://api", Ed25519PrivateKey.generate())
+    authority, issuer = make_authority(SITE), Issuer(ORIGIN, Ed25519PrivateKey.generate())
     means = make_means(database_url, clock)
     given = Surroundings(SITE, database, 10.0, None, means, names=names, authority=authority, issuer=issuer)
     place = RunPlace(

@@ -19,8 +19,9 @@ from controlplane.domains.oauth.service import clients, codes, keys
 from controlplane.domains.oauth.types import Client, ClientKind, CodeAsk, SignIn
 from controlplane.kit.jws import encode, public_jwk, sign_jwt
 from tests.support.control_plane import ControlPlane
+from tests.support.means import ORIGIN
 
-ISSUER = "https://api"
+ISSUER = ORIGIN
 CALLBACK = "https://app.example/cb"
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"

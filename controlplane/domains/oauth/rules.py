@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from hmac import compare_digest
 from typing import assert_never
 
-from controlplane.domains.oauth.types import Client, ClientKind, Scope
+from controlplane.domains.oauth.types import AskError, Client, ClientKind, Scope, Standing, Step, Wish
 
 CODE_LIFETIME = timedelta(seconds=60)
 DEVICE_LIFETIME = timedelta(minutes=10)
@@ -20,6 +20,9 @@ KEY_AFTERLIFE = timedelta(days=1)  # longer than any id_token and any cache of t
 FIRST_INTERVAL_S = 5
 SLOW_DOWN_S = 5  # RFC 8628, 3.5
 LONGEST_INTERVAL_S = 60
+
+MOST_WRONG_CODES = 5  # of one session; then it has to sign in anew
+PROMPTS = frozenset({"none", "login", "consent", "select_account"})
 
 USER_CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"  # RFC 8628, 6.1: no vowels, so no words; 8 of 20 are 34 bits
 USER_CODE_LENGTH = 8
@@ -109,9 +112,26 @@ def polls_too_fast(now: datetime, last_polled_at: datetime | None, interval_s: i
     return last_polled_at is not None and now - last_polled_at < timedelta(seconds=interval_s)
 
 
-def is_recent_sign_in(now: datetime, signed_in_at: datetime, max_age_s: int | None) -> bool:
-    """Say whether a sign-in is young enough for `max_age` (OIDC Core, 3.1.2.1)."""
-    return max_age_s is None or now - signed_in_at <= timedelta(seconds=max_age_s)
+def next_step(now: datetime, wish: Wish, standing: Standing) -> Step | AskError:
+    """Choose what a browser at the authorization endpoint sees next (OIDC Core, 3.1.2.1 and 3.1.2.3)."""
+    silent = "none" in wish.prompts
+    if (silent and len(wish.prompts) > 1) or not wish.prompts <= PROMPTS:
+        return AskError.INVALID
+    if _must_sign_in(now, wish, standing):
+        tried = wish.signed_in_after is not None and standing.signed_in_at is not None and not standing.is_hinted
+        return AskError.LOGIN if silent or tried else Step.SIGN_IN
+    if "consent" in wish.prompts or not standing.has_consented:
+        return AskError.CONSENT if silent else Step.CONSENT
+    return Step.GRANT
+
+
+def _must_sign_in(now: datetime, wish: Wish, standing: Standing) -> bool:
+    at = standing.signed_in_at
+    if at is None or not standing.is_hinted or wish.prompts & {"login", "select_account"}:
+        return True
+    if wish.max_age_s is not None and now - at > timedelta(seconds=wish.max_age_s):
+        return True
+    return wish.signed_in_after is not None and at < wish.signed_in_after
 
 
 def refuse_assertion_times(now: datetime, issued_at: float | None, expires_at: float) -> str | None:

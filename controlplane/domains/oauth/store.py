@@ -14,6 +14,7 @@ from controlplane.domains.oauth.tables import (
     OauthClient,
     SigningKey,
     SpentAssertion,
+    WrongUserCodes,
 )
 from controlplane.domains.oauth.types import KeyState
 from controlplane.kit.paging import Page
@@ -83,6 +84,16 @@ async def mark_device_code_used(tx: Tx, sha256: str) -> bool:
     )
 
 
+async def count_wrong_codes(tx: Tx, session_id: str) -> int:
+    return await tx.session.scalar(select(WrongUserCodes.count).where(WrongUserCodes.session_id == session_id)) or 0
+
+
+async def add_wrong_code(tx: Tx, session_id: str) -> None:
+    fresh = insert(WrongUserCodes).values(session_id=session_id, count=1, last_at=tx.now)
+    again = {"count": WrongUserCodes.count + 1, "last_at": tx.now}
+    await tx.session.execute(fresh.on_conflict_do_update(index_elements=["session_id"], set_=again))
+
+
 async def add_spent_assertion(tx: Tx, client_id: str, jti_sha256: str, expires_at: datetime) -> bool:
     """Keep the `jti`; False when it is there already."""
     row = {"client_id": client_id, "jti_sha256": jti_sha256, "expires_at": expires_at}
@@ -93,6 +104,7 @@ async def delete_what_is_over(tx: Tx, before: datetime) -> None:
     """Drop codes and assertions that can no longer buy anything; what they bought is in the audit log."""
     for table in (AuthorizationCode, DeviceCode, SpentAssertion):
         await tx.session.execute(delete(table).where(table.expires_at < before))
+    await tx.session.execute(delete(WrongUserCodes).where(WrongUserCodes.last_at < before))
 
 
 async def find_consent(tx: Tx, principal_id: str, client_id: str) -> Consent | None:

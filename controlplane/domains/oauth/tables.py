@@ -79,6 +79,16 @@ class DeviceCode(Table):
     used_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
 
+class WrongUserCodes(Table):
+    """How many codes of devices a session has typed that nobody waits under."""
+
+    __tablename__ = "wrong_user_codes"
+
+    session_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    count: Mapped[int] = mapped_column(Integer)
+    last_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), index=True)
+
+
 class SpentAssertion(Table):
     """The `jti` of a client assertion that was accepted; the primary key is what makes it count once."""
 

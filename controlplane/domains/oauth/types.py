@@ -43,6 +43,40 @@ class Refusal(StrEnum):
     EXPIRED = "expired_token"
 
 
+class Step(StrEnum):
+    """What a browser at the authorization endpoint sees next."""
+
+    SIGN_IN = "sign_in"
+    CONSENT = "consent"
+    GRANT = "grant"
+
+
+class AskError(StrEnum):
+    """What the client is told instead (OIDC Core, 3.1.2.6)."""
+
+    INVALID = "invalid_request"
+    LOGIN = "login_required"
+    CONSENT = "consent_required"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How the client wants the person asked. `signed_in_after`: this browser was sent to sign in at that time."""
+
+    prompts: frozenset[str] = frozenset()
+    max_age_s: int | None = None
+    signed_in_after: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Who sits there: since when, whether it is whom the client expects, and what was allowed before."""
+
+    signed_in_at: datetime | None = None
+    is_hinted: bool = True
+    has_consented: bool = False
+
+
 @dataclass(frozen=True)
 class Client:
     """A registered client, as rules and faces see it."""

@@ -38,6 +38,9 @@ class Answer:
 class ProtocolRefused(RedoubtError):
     """A refusal in the protocol's own words. `keeps_changes` commits what the refused request wrote."""
 
+    status = 400
+    kind = "bad_input"
+
     def __init__(
         self,
         error: str,

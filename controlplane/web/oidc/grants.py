@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn  # Authlib has no types
 
 from authlib.common.urls import add_params_to_uri
+from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import (
     AccessDeniedError,
     InvalidGrantError,
@@ -51,6 +52,28 @@ class S256Only(CodeChallenge):
         if not grant.request.form.get("code_verifier"):
             raise InvalidRequestError("Missing 'code_verifier'")
         super().validate_code_verifier(grant, result)
+
+
+class PlainRequests:
+    """Refuses what would bring parameters from elsewhere, or send the answer in another way (OIDC Core, 6 and 7.2)."""
+
+    REFUSED = {  # noqa: RUF012 - read only
+        "request": "request_not_supported",
+        "request_uri": "request_uri_not_supported",
+        "registration": "registration_not_supported",
+    }
+
+    def __call__(self, grant: Any) -> None:
+        grant.register_hook("after_validate_authorization_request_payload", self.validate)
+
+    def validate(self, grant: Any, redirect_uri: str) -> None:
+        del redirect_uri
+        data = grant.request.payload.data
+        for name, error in self.REFUSED.items():
+            if name in data:
+                raise OAuth2Error(f"The parameter {name} is not supported.", error=error)
+        if data.get("response_mode", "query") != "query":
+            raise InvalidRequestError("The only response_mode is query.")
 
 
 @dataclass(frozen=True)
@@ -138,8 +161,6 @@ class RefreshGrant(grants.RefreshTokenGrant):
         self.request.client = self._validate_request_client()
         if not self.request.form.get("refresh_token"):
             raise InvalidRequestError("Missing 'refresh_token' in request.")
-        if self.request.payload.scope:
-            raise InvalidScopeError("The scope of a session does not change; leave it out.")
 
     def create_token_response(self) -> tuple[int, dict[str, Any], Any]:
         request = self.request
@@ -148,6 +169,8 @@ class RefreshGrant(grants.RefreshTokenGrant):
             bought = wait(tokens.refresh(request.tx, actor, client=client, secret=request.form["refresh_token"]))
         except (Denied, Unauthenticated) as error:
             raise ProtocolRefused("invalid_grant", error.detail, keeps_changes=error.keeps_changes) from None
+        if request.payload.scope and frozenset(request.payload.scope.split()) != bought.scopes:
+            raise InvalidScopeError("The scope of a session does not change; ask for the same, or leave it out.")
         return 200, self.server.give(request, bought), self.TOKEN_RESPONSE_HEADER
 
 

@@ -46,9 +46,7 @@ class OidcRequest(OAuth2Request):
 
     def __init__(self, tx: Tx, http: Request, pairs: list[tuple[str, str]]) -> None:
         # Authlib asks for https; which listener may speak plainly (loopback alone) is decided in the settings
-        super().__init__(
-            http.method, f"https://{http.url.hostname or 'site'}{http.scope['path']}", headers=_headers(http)
-        )
+        super().__init__(http.method, f"https://site{http.scope['path']}", headers=_headers(http))
         self.tx = tx
         self.payload = Payload(pairs)
         self.peer = peer_of(http)
@@ -80,7 +78,7 @@ async def read_form(http: Request) -> list[tuple[str, str]]:
     kind = http.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind != FORM:
         raise ProtocolRefused("invalid_request", f"the content type must be {FORM}")
-    if http.url.query:
+    if http.scope["query_string"]:
         raise ProtocolRefused("invalid_request", "parameters belong in the body, not in the address")
     return read_pairs((await _read_body(http)).decode("ascii", errors="replace"))
 

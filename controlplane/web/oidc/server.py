@@ -9,9 +9,19 @@ from controlplane.domains.oauth.types import Granted, Refusal
 from controlplane.web.oidc.answer import Answer
 from controlplane.web.oidc.client import ClientView, SignedAssertion, client_of_certificate, client_without_proof
 from controlplane.web.oidc.endpoints import DeviceAuthorization, Introspection, Revocation
-from controlplane.web.oidc.grants import CodeGrant, DeviceGrant, RefreshGrant, S256Only, ServiceGrant, body_of, refuse
+from controlplane.web.oidc.grants import (
+    CodeGrant,
+    DeviceGrant,
+    PlainRequests,
+    RefreshGrant,
+    S256Only,
+    ServiceGrant,
+    body_of,
+    refuse,
+)
 from controlplane.web.oidc.id_token import SignedIdToken
 from controlplane.web.oidc.issuer import Issuer
+from controlplane.web.oidc.logout import EndSession
 from controlplane.web.oidc.request import OidcRequest, wait
 
 
@@ -25,10 +35,10 @@ class OidcServer(AuthorizationServer):
         self.register_client_auth_method("private_key_jwt", SignedAssertion(request, issuer.audiences))
         self.register_client_auth_method("tls_client_auth", client_of_certificate)
         self.register_client_auth_method("none", client_without_proof)
-        self.register_grant(CodeGrant, [S256Only(), SignedIdToken(issuer.url, issuer.keys)])
+        self.register_grant(CodeGrant, [S256Only(), PlainRequests(), SignedIdToken(issuer.url, issuer.keys)])
         for grant in (RefreshGrant, DeviceGrant, ServiceGrant):
             self.register_grant(grant)
-        for endpoint in (DeviceAuthorization, Introspection, Revocation):
+        for endpoint in (DeviceAuthorization, Introspection, Revocation, EndSession):
             self.register_endpoint(endpoint)
 
     def query_client(self, client_id: str) -> ClientView | None:

@@ -272,7 +272,7 @@ async def test_a_certificate_of_the_site_proves_the_service_that_it_names(plane:
 
     async def sign_in(shown: Peer, **fields: str) -> httpx.Response:
         transport = httpx.ASGITransport(_as_peer(plane.machine_app, shown))
-        async with httpx.AsyncClient(transport=transport, base_url="https://api") as client:
+        async with httpx.AsyncClient(transport=transport, base_url=ISSUER) as client:
             return await client.post("/oauth/token", data={"grant_type": "client_credentials", **fields})
 
     assert (await sign_in(peer)).status_code == 200

@@ -4,6 +4,9 @@ import secrets
 
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import Actor
+from controlplane.domains.factors import service as factors
+from controlplane.domains.factors.service import Means
+from controlplane.domains.factors.types import Claim, Factor, WrongFactor
 from controlplane.domains.identity.service import sessions
 from controlplane.domains.oauth import rules, store
 from controlplane.domains.oauth.service.clients import find_live_client
@@ -13,7 +16,7 @@ from controlplane.domains.policy import service as policy
 from controlplane.domains.policy.types import Resource
 from controlplane.kit.canonical import sha256_hex
 from controlplane.kit.crypto import new_token
-from controlplane.kit.errors import NotFound
+from controlplane.kit.errors import NotFound, Refused
 from controlplane.kit.ids import new_id
 from controlplane.kit.tx import Tx
 
@@ -44,25 +47,38 @@ async def begin_device(tx: Tx, actor: Actor, *, client: Client, scopes: frozense
     return DeviceStart(device_code, rules.show_user_code(user_code), lifetime, rules.FIRST_INTERVAL_S)
 
 
-async def get_device_request(tx: Tx, actor: Actor, *, user_code: str) -> DeviceRequest:
-    """Return who asks under a code; raises NotFound, the same for every cause. The caller throttles."""
+async def get_device_request(tx: Tx, actor: Actor, means: Means, *, user_code: str) -> DeviceRequest:
+    """Return who asks under a code. A guess counts like one at a password, and a session has five in all."""
     await policy.require(tx, actor, "device.read", Resource("device", actor.id))
+    if await store.count_wrong_codes(tx, actor.session) >= rules.MOST_WRONG_CODES:
+        raise Refused(
+            "this session has typed five wrong codes",
+            remedy="sign out, sign in, and read the code again",
+            code="no_more_codes",
+        )
+    try:
+        async with factors.guessing(tx, actor, means, Claim(actor.id, actor.id, actor.source), Factor.USER_CODE):
+            return await _find_request(tx, user_code)
+    except WrongFactor:
+        async with means.aside.transaction() as own:
+            await store.add_wrong_code(own, actor.session)
+            await audit.record(own, actor, "device.guessed", "device", session=actor.session)
+        raise _no_such_code() from None
+
+
+async def _find_request(tx: Tx, user_code: str) -> DeviceRequest:
     row = await store.find_device_by_user_code(tx, sha256_hex(rules.normal_user_code(user_code).encode()))
     client = await find_live_client(tx, row.client_id) if row else None
     if row is None or client is None:
-        raise NotFound(
-            "no sign-in waits under this code",
-            remedy="read the code again; it lives for ten minutes",
-            code="no_such_code",
-        )
+        raise WrongFactor("no sign-in waits under this code", remedy="read it again", code="no_such_code")
     return DeviceRequest(
         row.id, client.id, client.name, row.source, row.host, frozenset(row.scopes), row.created_at, row.expires_at
     )
 
 
-async def decide_device(tx: Tx, actor: Actor, *, user_code: str, approve: bool) -> DeviceRequest:
+async def decide_device(tx: Tx, actor: Actor, means: Means, *, user_code: str, approve: bool) -> DeviceRequest:
     """Say yes or no to a device; with a yes it signs in as the one who said it."""
-    request = await get_device_request(tx, actor, user_code=user_code)
+    request = await get_device_request(tx, actor, means, user_code=user_code)
     if approve:
         await policy.require(tx, actor, "device.approve", Resource("device", actor.id))
     else:
@@ -75,12 +91,18 @@ async def decide_device(tx: Tx, actor: Actor, *, user_code: str, approve: bool) 
         methods=[*filter(None, actor.method.split("+")), "device"],
     )
     if not decided:
-        raise NotFound("somebody decided it meanwhile", remedy="let the device ask again", code="no_such_code")
+        raise _no_such_code()
     event = "device.approved" if approve else "device.denied"
     await audit.record(
         tx, actor, event, request.id, client=request.client_id, host=request.host, device_source=request.source
     )
     return request
+
+
+def _no_such_code() -> NotFound:
+    return NotFound(
+        "no sign-in waits under this code", remedy="read the code again; it lives for ten minutes", code="no_such_code"
+    )
 
 
 async def redeem_device(tx: Tx, actor: Actor, *, client: Client, device_code: str) -> Granted | Refusal:
