@@ -123,11 +123,21 @@ def ratios(results: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
             continue
         added = ("alone_p50_us", "at_1000_p50_us", "at_1000_p99_us", "first_event_p50_us")
         found[name] = {f"added_{figure}": round(mine[figure] - direct[figure], 1) for figure in added}
+        if name == "redoubt":
+            found[name] |= spool_cost(mine, results["no spool"])
         rival = results.get(name.replace("redoubt", "nginx"))
         if rival is not None and rival is not mine:
             for figure in ("plain_cpu_us", "plain_32k_cpu_us", "event_cpu_us"):
                 found[name][f"nginx_over_ours_{figure}"] = round(rival[figure] / mine[figure], 2)
     return found
+
+
+def spool_cost(mine: dict[str, float], without: dict[str, float]) -> dict[str, float]:
+    """Compare the gateway with itself without its spool: what it costs to write every request down first."""
+    added = ("alone_p50_us", "at_1000_p50_us", "at_1000_p99_us")
+    cost = {f"spool_adds_{figure}": round(mine[figure] - without[figure], 1) for figure in added}
+    cost["spool_over_none_per_s"] = round(mine["plain_per_s"] / without["plain_per_s"], 2)
+    return cost | {"spool_over_none_cpu": round(mine["plain_cpu_us"] / without["plain_cpu_us"], 2)}
 
 
 def table(report: dict) -> str:
@@ -176,6 +186,7 @@ class Bench:
         self._start(LOAD_CORE, "-m", "tests.bench.mock_engine", *ports, *engine_files)
         wait_for(self._engine_tls_port)
         found = [Contender(Target("direct", self._engine_port), None)]
+        found.append(self._gateway(tls=False, spool=False))
         for tls in (False, True):
             found.append(self._gateway(tls=tls))
             if shutil.which("nginx"):
@@ -185,18 +196,19 @@ class Bench:
     def _target(self, name: str, port: int, *, tls: bool) -> Target:
         return Target(f"{name}, TLS", port, client_context(self._files.ca)) if tls else Target(name, port)
 
-    def _gateway(self, *, tls: bool) -> Contender:
+    def _gateway(self, *, tls: bool, spool: bool = True) -> Contender:
         """Start a gateway; with `tls` both its sides are encrypted, as on a site."""
-        folder, port = self._folder / f"gateway-{tls}", free_port()
+        folder, port = self._folder / f"gateway-{tls}-{spool}", free_port()
         (folder / "state").mkdir(parents=True)
         signer = Ed25519PrivateKey.generate()
         (folder / "snapshot.pub").write_bytes(public_pem(signer))
         (folder / "state/snapshot.json").write_text(self._snapshot(signer, tls=tls))
         (folder / "gateway.toml").write_text(settings(folder, self._files, port, tls=tls))
-        arguments = ("-m", "tests.bench.gateway_under_test", str(folder / "gateway.toml"), "tls" if tls else "plain")
+        words = ("tls" if tls else "plain", "spool" if spool else "no-spool")
+        arguments = ("-m", "tests.bench.gateway_under_test", str(folder / "gateway.toml"), *words)
         process = self._start(GATEWAY_CORE, *arguments)
         wait_for(port)
-        return Contender(self._target("redoubt", port, tls=tls), process.pid)
+        return Contender(self._target("redoubt" if spool else "no spool", port, tls=tls), process.pid)
 
     def _snapshot(self, signer: Ed25519PrivateKey, *, tls: bool) -> str:
         replica = SnapshotReplica(
