@@ -153,8 +153,12 @@ def _refuse_mixture(row: Principal, held: Sequence[Role], role: Role) -> None:
             f"{role} and {other} do not go together", remedy=f"redoubt role revoke {row.name} {other}, or another user",
             code="separation_of_duties",
         )  # fmt: skip
-    if row.project and rules.is_staff([role]):
-        raise Refused(f"{row.name} belongs to project {row.project}", remedy="grant a role of the tenant's own")
+    if bool(row.project) == rules.is_staff([role]):
+        where = f"project {row.project}" if row.project else "the site itself"
+        raise Refused(
+            f"{row.name} belongs to {where}, and {role} does not", remedy="make another user for it",
+            code="separation_of_duties",
+        )  # fmt: skip
 
 
 async def _refuse_if_last(tx: Tx, role: Role, row: Principal) -> None:
