@@ -31,7 +31,7 @@ from tests.support.machines import make_authority, make_leaf
 from tests.support.means import ORIGIN, make_means
 
 SITE = "testsite"
-NAMES = frozenset({"api", "console.testsite.example"})
+NAMES = frozenset({"api", "127.0.0.1", "console.testsite.example"})
 GIB = 1024**3
 
 

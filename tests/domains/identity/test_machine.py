@@ -188,7 +188,7 @@ def test_no_order_of_events_revives_a_token_or_mixes_duties(machine_url: str) ->
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=12, stateful_step_count=14, deadline=None, suppress_health_check=list(HealthCheck)
+                max_examples=8, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
             ),
         )
     finally:
