@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from controlplane.cli.screen import Json, say, show, show_json
-from controlplane.cli.session import profile_of, to_link
+from controlplane.cli.session import connect_as, profile_of
 from controlplane.client.machines import MachinesClient
 from controlplane.contracts import pki
 
@@ -21,7 +21,7 @@ REVOCATION_COLUMNS = [
 ]  # fmt: skip
 JOIN_COMMAND = """\
 On {node}, as the user of its agent, within the hour:
-  runuser -u redoubt-agent -- /opt/redoubt/venv/bin/python -m controlplane.main.join \\
+  cd / && runuser -u redoubt-agent -- /opt/redoubt/venv/bin/python -m controlplane.main.join \\
     --config /etc/redoubt/agent.toml --url {url}
 It asks for this token, which is shown this once and lets one key in as {node} of zone {zone}:
   {token}
@@ -116,4 +116,4 @@ def list_certificates(context: typer.Context, *, as_json: Json = False) -> None:
 
 
 def _connect(context: typer.Context) -> MachinesClient:
-    return MachinesClient(to_link(profile_of(context)))
+    return connect_as(context, MachinesClient)

@@ -117,7 +117,8 @@ def _trust(
         der = decode_exactly(signed.certificate)
         if sha256_hex(der) != sha256:
             raise NotTrusted("it names another certificate than it carries")
-        certificate = check_certificate(der, authority, at)
+        issuer = None if signed.issuer is None else decode_exactly(signed.issuer)
+        certificate = check_certificate(der, authority, at, issuer=issuer)
         if not uri.fullmatch(uri_of(certificate)):
             raise NotTrusted(f"it is signed by {uri_of(certificate)}")
         check_signature(certificate, domain + signed.payload.encode(), decode_exactly(signed.signature))

@@ -27,11 +27,15 @@ Outcome = Literal[
 
 
 class Signed(Strict):
-    """`payload` is the exact text that was signed; `signature` ECDSA in DER and `certificate` DER, both base64."""
+    """`payload` is the exact text that was signed; `signature` ECDSA in DER and `certificate` DER, both base64.
+
+    `issuer` is the certificate of the authority between `certificate` and the site's root, null where there is none.
+    """
 
     payload: str
     signature: str
     certificate: str
+    issuer: str | None = None
 
 
 class Attempts(Strict):

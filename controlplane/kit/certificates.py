@@ -36,8 +36,18 @@ def decode_exactly(text: str) -> bytes:
     return data
 
 
-def check_certificate(der: bytes, authority: x509.Certificate, at: datetime) -> x509.Certificate:
-    """Return the certificate if the authority issued it and both were valid at that time; raises NotTrusted."""
+def check_certificate(
+    der: bytes, authority: x509.Certificate, at: datetime, *, issuer: bytes | None = None
+) -> x509.Certificate:
+    """Return the certificate if the authority issued it and both were valid at that time; raises NotTrusted.
+
+    With `issuer`, another authority stands between the two: one that may sign leaves and nothing else.
+    """
+    if issuer is not None:
+        between = check_certificate(issuer, authority, at)
+        if not _signs_leaves(between):
+            raise NotTrusted("it is signed under a certificate that is no authority")
+        return check_certificate(der, between, at)
     try:
         found = x509.load_der_x509_certificate(der)
         found.verify_directly_issued_by(authority)
@@ -47,6 +57,14 @@ def check_certificate(der: bytes, authority: x509.Certificate, at: datetime) -> 
         if not one.not_valid_before_utc <= at <= one.not_valid_after_utc:
             raise NotTrusted(f"the {what} was not valid at {at.isoformat()}")
     return found
+
+
+def _signs_leaves(certificate: x509.Certificate) -> bool:
+    try:
+        basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+    return basic.ca and basic.path_length == 0
 
 
 def uri_of(certificate: x509.Certificate) -> str:

@@ -63,6 +63,7 @@ def flows(site: Site) -> tuple[Flow, ...]:
         Flow("admin_api", "tcp", ADMIN_API, operators, control_plane),
         Flow("runs_api", "tcp", ADMIN_API, compute, control_plane, ("redoubt-serve",)),
         Flow("agents_api", "tcp", MACHINE_API, every, control_plane, ("redoubt-agent",)),
+        Flow("joins_api", "tcp", ADMIN_API, every, control_plane, ("redoubt-agent",)),
         Flow("gateways_api", "tcp", MACHINE_API, gateways, control_plane, ("redoubt-gateway",)),
         Flow("gateway", "tcp", GATEWAY, clients, gateways),
         Flow("database", "tcp", POSTGRES, control_plane, database, ("redoubt", "root")),  # root for migrations

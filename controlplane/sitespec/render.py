@@ -17,6 +17,7 @@ from controlplane.sitespec.spec import Node, Site
 Inputs = dict[str, Any]
 
 # Given by `redoubt site apply`, because they are paths of the machine that applies.
+RENEWED: Inputs = {"renewed": True}  # by who shows it, at half-life
 APPLY_INPUTS = frozenset({"depot_bundle_archive", "practice_assets"})
 
 
@@ -137,41 +138,42 @@ def _site_ca(site: Site, node: Node) -> Inputs:
     return {
         "site_ca_site_name": site.name,
         "site_ca_authority": site.services.authority,
+        "site_ca_issuer": site.services.control_plane,
+        "site_ca_network": str(site.network.range),
+        "site_ca_leaf_minutes": site.leaf_minutes,
         "site_ca_certificates": list(_certificates(site, node)),
     }
 
 
 def _certificates(site: Site, node: Node) -> Iterator[Inputs]:
     roles = roles_of(site, node)
-    yield _certificate(site, node, "node", "redoubt-agent", common_name=node.name, path=f"node/{node.name}")
+    agent = _certificate(site, node, "node", "redoubt-agent", "client", path=f"node/{node.name}")
+    yield agent | RENEWED | {"common_name": node.name}
     if node.name == site.services.authority:
-        yield _certificate(site, node, "proof", "root")
+        yield _certificate(site, node, "proof", "root", "sign")
     if "depot" in roles:
-        yield _certificate(site, node, "depot", "root")
+        yield _certificate(site, node, "depot", "root", "server")
     if "postgres" in roles:
-        yield _certificate(site, node, "postgres", "postgres")
+        yield _certificate(site, node, "postgres", "postgres", "server")
     if "control_plane" in roles:
-        yield _certificate(site, node, "api", "redoubt", names=_console_names(site))
-        yield _certificate(site, node, "database-client", "redoubt", common_name="redoubt")
-        yield _certificate(site, node, "database-owner", "root", common_name="redoubt_owner")
+        yield _certificate(site, node, "api", "redoubt", "server", names=_console_names(site)) | RENEWED
+        yield _certificate(site, node, "database-client", "redoubt", "client") | RENEWED | {"common_name": "redoubt"}
+        yield _certificate(site, node, "database-owner", "root", "client") | {"common_name": "redoubt_owner"}
     if "gateway" in roles:
-        yield _certificate(site, node, "gateway", "redoubt-gateway")
+        yield _certificate(site, node, "gateway", "redoubt-gateway", "client") | RENEWED
+        # strangers check it, so it must not end while the control plane is away
+        yield _certificate(site, node, "gateway-front", "redoubt-gateway", "server")
 
 
 def _certificate(
-    site: Site,
-    node: Node,
-    name: str,
-    owner: str,
-    *,
-    common_name: str | None = None,
-    path: str | None = None,
-    names: tuple[str, ...] = (),
+    site: Site, node: Node, name: str, owner: str, usage: str, *, path: str | None = None, names: tuple[str, ...] = ()
 ) -> Inputs:
     return {
         "name": name,
         "owner": owner,
-        "common_name": common_name or name,
+        "common_name": name,
+        "usages": [usage],
+        "renewed": False,
         "dns": [node.name, *names],
         "ip": [str(node.address)],
         "uri": f"redoubt://{site.name}/zone/{node.zone}/{path or f'service/{name}'}",
@@ -299,6 +301,7 @@ def _control_plane(site: Site, node: Node) -> Inputs:
         "control_plane_gateway_uri": _gateway_uri(site),
         "control_plane_admin_port": ADMIN_API[0],
         "control_plane_machine_port": MACHINE_API[0],
+        "control_plane_leaf_minutes": site.leaf_minutes,
     }
 
 

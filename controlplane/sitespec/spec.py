@@ -92,6 +92,9 @@ class Site(Part):
     network: Network
     zones: tuple[Zone, ...] = Field(min_length=1)
     services: Services
+    leaf_minutes: int = Field(
+        default=48 * 60, ge=2, le=43200, description="How long the certificates are valid that their holders renew."
+    )
     models: tuple[ModelName, ...] = Field(default=(), description="Models of the bundle that GPU nodes keep.")
     nodes: tuple[Node, ...] = Field(min_length=1)
 

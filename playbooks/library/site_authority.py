@@ -1,100 +1,102 @@
-"""The site's certificate authority: made once, signs what the inventory declares."""
+"""The site's root: made once, signs the issuing authority, and may then be taken away."""
 
 from __future__ import annotations
 
-import fcntl
-import re
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: site_authority
-short_description: Make the site's authority and sign requests
+short_description: Make the site's root and sign its issuing authority
 description:
-  - Makes an EC P-256 authority at /etc/redoubt/authority if there is none, and returns its certificate.
-  - Signs each request with the names that the inventory declares; a request only proves that the node has the key.
+  - Makes an EC P-256 root at /etc/redoubt/authority if there is none, and returns its certificate.
+  - Signs the request of the issuing authority, which may sign leaves of this site and network and nothing else.
+  - The root's key is needed for nothing else. Without it, what is there goes on; only a new issuing authority waits.
 options:
   site_name:
     description: Name of the site.
     type: str
     required: true
-  certificates:
-    description: Certificates that the inventory declares for the node that asks.
-    type: list
-    elements: dict
-    default: []
-  requests:
-    description: What the node asks to have signed; C(name) says which certificate, C(request) is the request.
-    type: list
-    elements: dict
-    default: []
-  lifetime_days:
-    description: How long a certificate is valid.
-    type: int
-    default: 365
+  network:
+    description: The site's network.
+    type: str
+    required: true
+  request:
+    description: Request of the issuing authority, if it has none yet.
+    type: str
+    default: ""
 author: Redoubt
 """
 
 FOLDER = Path("/etc/redoubt/authority")
 KEY, CERTIFICATE = FOLDER / "ca.key", FOLDER / "ca.crt"
-AUTHORITY_DAYS = 3650
-PLAIN = re.compile(r"[A-Za-z0-9._:/-]+")  # a line break or a comma would add to what is signed
-EXTENSIONS = """\
-basicConstraints = critical, CA:FALSE
-keyUsage = critical, digitalSignature
-extendedKeyUsage = serverAuth, clientAuth
+AUTHORITY_DAYS, ISSUING_DAYS = 3650, 1830
+ISSUING = """\
+basicConstraints = critical, CA:TRUE, pathlen:0
+keyUsage = critical, keyCertSign, cRLSign
+extendedKeyUsage = serverAuth, clientAuth, codeSigning
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
-subjectAltName = {names}
+nameConstraints = critical, permitted;URI:{site}, permitted;IP:{network}
 """
 
 
 def make(module: AnsibleModule) -> None:
-    """Make key and certificate of the authority; the certificate comes last and means that both are there."""
+    """Make the root's certificate, and its key unless there is one; the certificate comes last."""
     FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
     FOLDER.parent.chmod(0o755)
     fresh = FOLDER / "ca.crt.new"
     subject = f"/O=Redoubt/CN={module.params['site_name']} site authority"
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout", str(KEY)]
+    if not KEY.exists():
+        curve = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", str(KEY)]
+        openssl(module, "genpkey", *curve)
+        KEY.chmod(0o600)
     usage = [
         "-addext",
         "keyUsage=critical,keyCertSign,cRLSign",
         "-addext",
-        "basicConstraints=critical,CA:TRUE,pathlen:0",
+        "basicConstraints=critical,CA:TRUE,pathlen:1",
     ]
-    openssl(module, "req", "-x509", *curve, "-days", str(AUTHORITY_DAYS), "-subj", subject, *usage, "-out", str(fresh))
-    KEY.chmod(0o600)
+    words = ["-key", str(KEY), "-days", str(AUTHORITY_DAYS), "-subj", subject, *usage, "-out", str(fresh)]
+    openssl(module, "req", "-x509", *words)
     fresh.rename(CERTIFICATE)
 
 
-def declared(module: AnsibleModule, request: dict[str, Any]) -> dict[str, Any]:
-    """Return what the inventory declares for a request; fail when it declares nothing, or no plain names."""
-    wanted = next((one for one in module.params["certificates"] if one["name"] == request.get("name")), None)
-    if wanted is None:
+def has_room(module: AnsibleModule) -> bool:
+    """Tell whether there is a root that may have an authority under it; older ones had room for leaves alone."""
+    if not CERTIFICATE.exists():
+        return False
+    shown = ["openssl", "x509", "-in", str(CERTIFICATE), "-noout", "-ext", "basicConstraints"]
+    _, text, _ = module.run_command(shown, check_rc=True)
+    return "pathlen:1" in text.replace(" ", "")
+
+
+def sign_issuing(module: AnsibleModule) -> str:
+    """Return the certificate of the issuing authority."""
+    if not KEY.exists():
         module.fail_json(
-            msg=f"The node asks for a certificate {request.get('name')!r} that the inventory does not declare for it. "
-            "Look at who changed the node: nothing was signed."
+            msg=f"The issuing authority needs a new certificate and the root's key is not at {KEY}. "
+            "Bring it back for this one run, then take it away again."
         )
-    for value in [wanted["common_name"], wanted["uri"], *wanted["dns"], *wanted["ip"]]:
-        if not PLAIN.fullmatch(value) or (value == wanted["common_name"] and "/" in value):
-            module.fail_json(msg=f"{value!r} cannot be a name in a certificate. Correct it in the inventory.")
-    return wanted
+    with tempfile.TemporaryDirectory() as folder:
+        asked, extensions, out = (Path(folder) / name for name in ("request", "extensions", "certificate"))
+        asked.write_text(module.params["request"], encoding="utf-8")
+        text = ISSUING.format(site=module.params["site_name"], network=masked(module.params["network"]))
+        extensions.write_text(text, encoding="utf-8")
+        subject = f"/O=Redoubt/CN={module.params['site_name']} issuing authority"
+        authority = ["-CA", str(CERTIFICATE), "-CAkey", str(KEY), "-days", str(ISSUING_DAYS)]
+        words = ["-in", str(asked), "-subj", subject, *authority, "-extfile", str(extensions), "-out", str(out)]
+        openssl(module, "x509", "-req", *words)
+        return out.read_text(encoding="utf-8")
 
 
-def sign(module: AnsibleModule, wanted: dict[str, Any], request: str, folder: Path) -> dict[str, str]:
-    """Return the certificate of one request, with the declared names."""
-    asked, extensions, out = folder / "request.pem", folder / "extensions", folder / "certificate.pem"
-    asked.write_text(request, encoding="utf-8")
-    names = [f"DNS:{name}" for name in wanted["dns"]] + [f"IP:{address}" for address in wanted["ip"]]
-    extensions.write_text(EXTENSIONS.format(names=", ".join([*names, f"URI:{wanted['uri']}"])), encoding="utf-8")
-    authority = ["-CA", str(CERTIFICATE), "-CAkey", str(KEY)]
-    days = ["-days", str(module.params["lifetime_days"]), "-extfile", str(extensions)]
-    subject = f"/O=Redoubt/CN={wanted['common_name']}"
-    openssl(module, "x509", "-req", "-in", str(asked), "-subj", subject, *authority, *days, "-out", str(out))
-    return {"name": wanted["name"], "certificate": out.read_text(encoding="utf-8")}
+def masked(network: str) -> str:
+    """Return a network as openssl writes it, with its mask: 10.77.0.0/255.255.255.0."""
+    address, _, bits = network.partition("/")
+    mask = (0xFFFFFFFF << (32 - int(bits))) & 0xFFFFFFFF
+    return f"{address}/" + ".".join(str(mask >> shift & 255) for shift in (24, 16, 8, 0))
 
 
 def openssl(module: AnsibleModule, *words: str) -> None:
@@ -107,26 +109,20 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "site_name": {"type": "str", "required": True},
-            "certificates": {"type": "list", "elements": "dict", "default": []},
-            "requests": {"type": "list", "elements": "dict", "default": []},
-            "lifetime_days": {"type": "int", "default": 365},
+            "network": {"type": "str", "required": True},
+            "request": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
-    missing = not CERTIFICATE.exists()
-    requests = module.params["requests"]
+    missing, asked = not has_room(module), module.params["request"]
     if module.check_mode:
         present = "" if missing else CERTIFICATE.read_text(encoding="utf-8")
-        module.exit_json(changed=missing or bool(requests), certificate=present, signed=[])
-    pairs = [(declared(module, request), request["request"]) for request in requests]
-    FOLDER.parent.mkdir(parents=True, exist_ok=True)
-    with (FOLDER.parent / ".authority.lock").open("w") as lock, tempfile.TemporaryDirectory() as folder:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # every node of the site may ask at the same moment
-        if not CERTIFICATE.exists():
-            make(module)
-        signed = [sign(module, wanted, request, Path(folder)) for wanted, request in pairs]
+        module.exit_json(changed=missing or bool(asked), certificate=present, issuing="")
+    if missing:
+        make(module)
+    issuing = sign_issuing(module) if asked else ""
     certificate = CERTIFICATE.read_text(encoding="utf-8")
-    module.exit_json(changed=missing or bool(signed), certificate=certificate, signed=signed)
+    module.exit_json(changed=missing or bool(issuing), certificate=certificate, issuing=issuing)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,11 @@ options:
     choices: [requested, installed]
     required: true
   authority:
-    description: Certificate of the site's authority; empty when it is still to be made.
+    description: Certificate of the site's root; empty when it is still to be made.
+    type: str
+    required: true
+  issuing:
+    description: Certificate of the site's issuing authority; empty when it is still to be made.
     type: str
     required: true
   certificates:
@@ -44,8 +50,10 @@ author: Redoubt
 """
 
 FOLDER = Path("/etc/redoubt/tls")
-AUTHORITY = FOLDER / "ca.crt"
+AUTHORITY, ISSUING = FOLDER / "ca.crt", FOLDER / "issuing.crt"
+CURRENT = "current"  # in the folder of a pair that its holder renews: a link to the newest generation
 DAY_S = 86400
+LINKS = (("crt", "leaf.crt"), ("key", "leaf.key"))
 
 
 def is_right(module: AnsibleModule, wanted: dict[str, Any]) -> bool:
@@ -53,12 +61,36 @@ def is_right(module: AnsibleModule, wanted: dict[str, Any]) -> bool:
     key, certificate = FOLDER / f"{wanted['name']}.key", FOLDER / f"{wanted['name']}.crt"
     if not (key.exists() and certificate.exists() and key.owner() == wanted["owner"]):
         return False
-    lasts = ["-checkend", str(module.params["renew_before_days"] * DAY_S)]
+    if wanted["renewed"] != certificate.is_symlink():
+        return False
+    lasts = ["-checkend", str(lasts_s(module, wanted, certificate))]
     shown = ["-noout", "-pubkey", "-subject", "-nameopt", "RFC2253", "-ext", "subjectAltName"]
     code, text, _ = module.run_command(["openssl", "x509", "-in", str(certificate), *lasts, *shown])
     if code or public_key(module, key) not in text or f"CN={wanted['common_name']}," not in text:
         return False
+    if not is_trusted(module, certificate):
+        return False
     return all(name in names_in(text) for name in names_of(wanted)) and len(names_in(text)) == len(names_of(wanted))
+
+
+def is_trusted(module: AnsibleModule, certificate: Path) -> bool:
+    """Tell whether the site's root, as it is now, stands behind a certificate."""
+    with tempfile.NamedTemporaryFile("w") as root:
+        root.write(module.params["authority"])
+        root.flush()
+        words = ["-CAfile", root.name, "-untrusted", str(certificate), "-no_check_time", str(certificate)]
+        code, _, _ = module.run_command(["openssl", "verify", *words])
+    return code == 0
+
+
+def lasts_s(module: AnsibleModule, wanted: dict[str, Any], certificate: Path) -> int:
+    """Return how long a certificate must still last. What its holder renews is ours only when that failed."""
+    if not wanted["renewed"]:
+        return int(module.params["renew_before_days"]) * DAY_S
+    shown = ["openssl", "x509", "-in", str(certificate), "-noout", "-startdate", "-enddate", "-dateopt", "iso_8601"]
+    _, text, _ = module.run_command(shown, check_rc=True)
+    start, end = (datetime.fromisoformat(line.split("=", 1)[1].strip()) for line in text.splitlines()[:2])
+    return int((end - start).total_seconds() // 4)
 
 
 def names_of(wanted: dict[str, Any]) -> list[str]:
@@ -98,8 +130,36 @@ def install(wanted: dict[str, Any], certificate: str) -> None:
     fresh = FOLDER / f".{wanted['name']}.key.new"
     shutil.chown(fresh, wanted["owner"], wanted["owner"])
     fresh.chmod(0o400)
+    if wanted["renewed"]:
+        lay(wanted, fresh, certificate)
+        return
     fresh.rename(FOLDER / f"{wanted['name']}.key")
     write(FOLDER / f"{wanted['name']}.crt", certificate)
+
+
+def lay(wanted: dict[str, Any], key: Path, certificate: str) -> None:
+    """Lay a pair down where its holder can replace it, with links from where every pair is looked for."""
+    folder = FOLDER / wanted["name"]
+    folder.mkdir(exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix="play-", dir=folder))
+    key.rename(place / "leaf.key")
+    (place / "leaf.crt").write_text(certificate, encoding="utf-8")
+    (place / "leaf.crt").chmod(0o644)
+    for path in (folder, place):
+        path.chmod(0o755)
+    for path in (folder, place, place / "leaf.crt"):
+        shutil.chown(path, wanted["owner"], wanted["owner"])
+    link(folder / CURRENT, place.name)
+    for ending, file in LINKS:
+        link(FOLDER / f"{wanted['name']}.{ending}", f"{wanted['name']}/{CURRENT}/{file}")
+
+
+def link(path: Path, target: str) -> None:
+    """Make a link in one step, whatever stood there."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.rename(path)
 
 
 def write(path: Path, content: str) -> None:
@@ -116,6 +176,7 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["requested", "installed"], "required": True},
             "authority": {"type": "str", "required": True},
+            "issuing": {"type": "str", "required": True},
             "certificates": {"type": "list", "elements": "dict", "required": True},
             "signed": {"type": "list", "elements": "dict", "default": []},
             "renew_before_days": {"type": "int", "default": 30},
@@ -123,17 +184,23 @@ def main() -> None:
         supports_check_mode=True,
     )
     authority, certificates = module.params["authority"], module.params["certificates"]
+    issuing = module.params["issuing"]
     if module.params["state"] == "installed":
         if not module.check_mode:
             by_name = {wanted["name"]: wanted for wanted in certificates}
             for one in module.params["signed"]:
                 install(by_name[one["name"]], one["certificate"])
-            write(AUTHORITY, authority)
+            for path, text in ((AUTHORITY, authority), (ISSUING, issuing)):
+                if not path.exists() or path.read_text(encoding="utf-8") != text:
+                    write(path, text)  # units look at its time: the same again must not restart them
         module.exit_json(changed=True)
-    same = AUTHORITY.exists() and AUTHORITY.read_text(encoding="utf-8") == authority
-    wrong = [wanted for wanted in certificates if not (same and is_right(module, wanted))]
+    same = all(
+        path.exists() and path.read_text(encoding="utf-8") == text
+        for path, text in ((AUTHORITY, authority), (ISSUING, issuing))
+    )
+    wrong = [wanted for wanted in certificates if not (authority and is_right(module, wanted))]
     requests = [] if module.check_mode else [request(module, wanted) for wanted in wrong]
-    module.exit_json(changed=bool(wrong), requests=requests)
+    module.exit_json(changed=bool(wrong) or not same, requests=requests, behind=not same)
 
 
 if __name__ == "__main__":

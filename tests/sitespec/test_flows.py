@@ -63,8 +63,8 @@ def test_runners_answer_gateways_alone():
     assert rules(inbound, "gpu1")["runners"] == ("10.77.0.10",)
 
 
-def test_a_store_opens_nothing_but_depot_time_and_the_machine_api():
-    assert set(rules(outbound, "store1")) == {"depot", "time", "agents_api"}
+def test_a_store_opens_nothing_but_depot_time_the_machine_api_and_what_a_join_needs():
+    assert set(rules(outbound, "store1")) == {"depot", "time", "agents_api", "joins_api"}
 
 
 def test_no_node_reaches_an_address_outside_the_site():
@@ -120,12 +120,21 @@ def test_every_flow_that_a_node_opens_names_its_users_and_no_other_does():
                 "time": ("_chrony",),
                 "runs_api": ("redoubt-serve",),
                 "agents_api": ("redoubt-agent",),
+                "joins_api": ("redoubt-agent",),
                 "slurmctld": ("root",),
                 "slurmd": ("root",),
                 "job_steps": ("root",),
             },
         ),
-        ("store1", {"depot": ("root", "_apt"), "time": ("_chrony",), "agents_api": ("redoubt-agent",)}),
+        (
+            "store1",
+            {
+                "depot": ("root", "_apt"),
+                "time": ("_chrony",),
+                "agents_api": ("redoubt-agent",),
+                "joins_api": ("redoubt-agent",),
+            },
+        ),
     ],
 )
 def test_each_node_opens_this_for_these_users_and_nothing_else(node, opened):

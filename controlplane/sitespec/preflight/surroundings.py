@@ -16,6 +16,7 @@ OWNERS = {
     "depot": r"nginx",
     "time": r"chrony",
     "admin_api": r"redoubt-api",
+    "joins_api": r"redoubt-api",
     "runs_api": r"redoubt-api",
     "agents_api": r"redoubt-api",
     "gateways_api": r"redoubt-api",

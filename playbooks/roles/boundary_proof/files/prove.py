@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -25,6 +26,7 @@ Json = dict[str, Any]  # a proof is plain JSON
 
 CONFIG = Path("/etc/redoubt/proof.json")
 KEYS = Path("/etc/redoubt/tls")
+CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", re.DOTALL)
 LAST = Path("/var/lib/redoubt-proof/last.json")
 LOCK = Path("/run/redoubt-proof.lock")
 NODE_DOMAIN, SITE_DOMAIN = b"redoubt-proof-node-1\0", b"redoubt-proof-site-1\0"
@@ -139,12 +141,13 @@ def signed(proof: Json, domain: bytes, keys: Path, name: str) -> Json:
     key, certificate = keys / f"{name}.key", keys / f"{name}.crt"
     if not (key.is_file() and certificate.is_file()):
         return {"payload": _canonical({**proof, "certificate_sha256": ""}), "signature": "", "certificate": ""}
-    der = ssl.PEM_cert_to_DER_cert(certificate.read_text())
+    der, *above = [ssl.PEM_cert_to_DER_cert(pem) for pem in CERTIFICATE.findall(certificate.read_text())]
     text = _canonical({**proof, "certificate_sha256": hashlib.sha256(der).hexdigest()})
     words = ["openssl", "dgst", "-sha256", "-sign", str(key)]
     done = subprocess.run(words, input=domain + text.encode(), capture_output=True, check=True)
     encoded = {"signature": base64.b64encode(done.stdout).decode(), "certificate": base64.b64encode(der).decode()}
-    return {"payload": text, **encoded}
+    issuer = {"issuer": base64.b64encode(above[0]).decode()} if above else {}  # the authority between it and the root
+    return {"payload": text, **encoded, **issuer}
 
 
 def keep(path: Path, text: str) -> None:
