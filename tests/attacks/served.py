@@ -60,6 +60,7 @@ def serving(database_url: str) -> Iterator[Served]:
         for server in servers.values():
             loop.run(server.shutdown())
         loop.run(plane.database.close())
+        loop.run(plane.means.aside.close())
         loop.end()
 
 
