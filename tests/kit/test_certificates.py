@@ -29,7 +29,7 @@ def test_a_leaf_of_the_issuing_authority_holds_and_one_that_a_mere_leaf_signed_d
     between = issuer.certificate.public_bytes(Encoding.DER)
     own = signed_by(issuer)
     forger = Issuer(key, x509.load_der_x509_certificate(own))  # whoever holds a leaf signs leaves of other nodes
-    assert check_certificate(own, authority, at, issuer=between)
+    assert check_certificate(own, authority, at, issuer=between).public_key() == key.public_key()
     with pytest.raises(NotTrusted):
         check_certificate(own, authority, at)
     with pytest.raises(NotTrusted):
