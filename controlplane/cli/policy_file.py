@@ -46,7 +46,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _write_block(dumper: yaml.SafeDumper, text: _Block) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style="|")
+    return dumper.represent_scalar(yaml.SafeDumper.DEFAULT_SCALAR_TAG, str(text), style="|")
 
 
 _Dumper.add_representer(_Block, _write_block)

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 
 from controlplane.domains.audit.types import Role
 from controlplane.domains.identity.tables import Principal, RoleGrant, Session, Token
 from controlplane.domains.identity.types import TokenKind
 from controlplane.kit.paging import Page
-from controlplane.kit.tx import Tx
+from controlplane.kit.tx import Table, Tx
 
 
 @dataclass(frozen=True)
@@ -26,24 +26,39 @@ class Bearer:
     roles: frozenset[Role]
 
 
+_TOKENS, _SESSIONS, _PRINCIPALS, _GRANTS = (
+    Table.metadata.tables[table.__tablename__] for table in (Token, Session, Principal, RoleGrant)
+)
 _ROLES = (
-    select(func.array_agg(RoleGrant.role))
-    .where(RoleGrant.principal_id == Principal.id, RoleGrant.revoked_at.is_(None))
+    select(func.array_agg(_GRANTS.c.role))
+    .where(_GRANTS.c.principal_id == _PRINCIPALS.c.id, _GRANTS.c.revoked_at.is_(None))
     .scalar_subquery()
 )
-_BEARER = (
+# Every request asks this: it is put together once, for that took longer than the database needs to answer it.
+_LIVE_BEARER = (
     select(
-        Session.id,
-        Principal.id,
-        Principal.project,
-        Session.methods,
-        Session.strong_at,
-        Session.idle_expires_at,
+        _SESSIONS.c.id,
+        _PRINCIPALS.c.id,
+        _PRINCIPALS.c.project,
+        _SESSIONS.c.methods,
+        _SESSIONS.c.strong_at,
+        _SESSIONS.c.idle_expires_at,
         _ROLES,
     )
-    .select_from(Token)
-    .join(Session, Session.id == Token.session_id)
-    .join(Principal, Principal.id == Session.principal_id)
+    .select_from(_TOKENS)
+    .join(_SESSIONS, _SESSIONS.c.id == _TOKENS.c.session_id)
+    .join(_PRINCIPALS, _PRINCIPALS.c.id == _SESSIONS.c.principal_id)
+    .where(
+        _TOKENS.c.sha256 == bindparam("sha256"),
+        _TOKENS.c.kind == bindparam("kind"),
+        _TOKENS.c.used_at.is_(None),
+        _TOKENS.c.expires_at > bindparam("now"),
+        _SESSIONS.c.scopes.any(bindparam("scope")),
+        _SESSIONS.c.revoked_at.is_(None),
+        _SESSIONS.c.idle_expires_at > bindparam("now"),
+        _SESSIONS.c.absolute_expires_at > bindparam("now"),
+        _PRINCIPALS.c.disabled_at.is_(None),
+    )
 )
 
 
@@ -53,18 +68,8 @@ def add(tx: Tx, row: Session | Token) -> None:
 
 async def find_bearer(tx: Tx, sha256: str, kind: TokenKind, scope: str) -> Bearer | None:
     """Return whose live token this is: one statement, every condition in it, nothing remembered."""
-    live = (
-        (Token.sha256 == sha256)
-        & (Token.kind == kind)
-        & Token.used_at.is_(None)
-        & (Token.expires_at > tx.now)
-        & Session.scopes.contains([scope])
-        & Session.revoked_at.is_(None)
-        & (Session.idle_expires_at > tx.now)
-        & (Session.absolute_expires_at > tx.now)
-        & Principal.disabled_at.is_(None)
-    )
-    row = (await tx.session.execute(_BEARER.where(live))).one_or_none()
+    asked = {"sha256": sha256, "kind": kind, "scope": scope, "now": tx.now}
+    row = (await tx.session.execute(_LIVE_BEARER, asked)).one_or_none()
     if row is None:
         return None
     session_id, principal_id, project, methods, strong_at, idle, roles = row
