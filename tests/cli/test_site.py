@@ -51,7 +51,9 @@ def test_a_spec_that_is_not_there_names_one_to_start_from(tmp_path):
 def test_the_schema_knows_every_key_of_the_example():
     schema = json.loads(run(site_cli.app, "schema").output)
 
-    assert set(schema["properties"]) == {"name", "practice", "network", "zones", "services", "models", "nodes"}
+    assert set(schema["properties"]) == {
+        "name", "practice", "network", "zones", "services", "models", "nodes", "leaf_minutes",
+    }  # fmt: skip
     assert schema["additionalProperties"] is False
 
 

@@ -21,6 +21,10 @@ FOREIGN = [
 ]
 
 
+# OpenID Connect lets an application's site post these: they change nothing and answer with a page that asks.
+ASKED_BY_OTHERS = {"/oauth/authorize", "/oauth/end_session"}
+
+
 @pytest.fixture
 async def ada(plane: ControlPlane) -> Account:
     return await make_account(plane)
@@ -29,7 +33,7 @@ async def ada(plane: ControlPlane) -> Account:
 def changing(plane: ControlPlane) -> Iterator[Served]:
     for served in served_by(plane):
         tags = getattr(served.route, "tags", None) or []
-        if {"console", "console-data"} & set(tags) and served.method != "GET":
+        if {"console", "console-data"} & set(tags) and served.method != "GET" and served.path not in ASKED_BY_OTHERS:
             yield served
 
 
@@ -45,7 +49,7 @@ async def test_nothing_changes_by_a_request_of_another_site(plane: ControlPlane,
         await browser.open("/security")
 
         assert len(answers) >= 18
-        assert set(answers.values()) == {403}
+        assert {route: code for route, code in answers.items() if code != 403} == {}
         assert browser.path == "/security"
 
 

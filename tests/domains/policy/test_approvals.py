@@ -12,27 +12,34 @@ from controlplane.domains.policy import service as policy
 from controlplane.domains.policy.types import PolicyDenied, StepUpRequired
 from controlplane.kit.errors import BadInput, NotFound, Refused
 from tests.support.control_plane import ControlPlane
-from tests.support.policy_sets import ADMIN, SECOND, SECURITY, person
+from tests.support.policy_sets import admin_now, person, second_now, security_now
 
 SUBJECT = {"version": 3, "sha256": "ab"}
 
 
-async def propose(plane: ControlPlane, actor=ADMIN, hours: int = 1) -> str:
+async def propose(plane: ControlPlane, actor=None, hours: int = 1) -> str:
     async with plane.database.transaction() as tx:
         made = await policy.propose(
-            tx, actor, action="policy.publish", subject=SUBJECT, reason="why", lifetime=timedelta(hours=hours)
+            tx,
+            actor or admin_now(),
+            action="policy.publish",
+            subject=SUBJECT,
+            reason="why",
+            lifetime=timedelta(hours=hours),
         )
         return made.id
 
 
-async def approve(plane: ControlPlane, approval_id: str, actor=SECURITY) -> None:
+async def approve(plane: ControlPlane, approval_id: str, actor=None) -> None:
     async with plane.database.transaction() as tx:
-        await policy.approve(tx, actor, approval_id=approval_id)
+        await policy.approve(tx, actor or security_now(), approval_id=approval_id)
 
 
-async def spend(plane: ControlPlane, approval_id: str, actor=ADMIN, action="policy.publish", subject=None) -> None:
+async def spend(plane: ControlPlane, approval_id: str, actor=None, action="policy.publish", subject=None) -> None:
     async with plane.database.transaction() as tx:
-        await policy.spend_approval(tx, actor, approval_id, action, SUBJECT if subject is None else subject)
+        await policy.spend_approval(
+            tx, actor or admin_now(), approval_id, action, SUBJECT if subject is None else subject
+        )
 
 
 async def test_an_approval_is_spent_once_by_six_who_try_at_once(plane: ControlPlane):
@@ -49,7 +56,7 @@ async def test_of_six_decisions_at_once_one_counts(plane: ControlPlane):
 
     async def refuse() -> None:
         async with plane.database.transaction() as tx:
-            await policy.refuse(tx, SECOND, approval_id=approval)
+            await policy.refuse(tx, second_now(), approval_id=approval)
 
     asked = [work for _ in range(3) for work in (approve(plane, approval), refuse())]
     answers = await asyncio.gather(*asked, return_exceptions=True)
@@ -58,10 +65,10 @@ async def test_of_six_decisions_at_once_one_counts(plane: ControlPlane):
 
 
 async def test_nobody_approves_what_they_proposed(plane: ControlPlane):
-    approval = await propose(plane, SECURITY)
+    approval = await propose(plane, security_now())
 
     with pytest.raises(Refused, match="themselves"):
-        await approve(plane, approval, SECURITY)
+        await approve(plane, approval, security_now())
 
 
 async def test_the_database_itself_refuses_one_person_in_both_places(plane: ControlPlane):
@@ -126,7 +133,7 @@ async def test_a_third_person_does_not_spend_it(plane: ControlPlane):
     await approve(plane, approval)
 
     with pytest.raises(Refused, match="two other people"):
-        await spend(plane, approval, SECOND)
+        await spend(plane, approval, second_now())
 
 
 async def test_a_spent_approval_comes_back_when_its_change_was_rolled_back(plane: ControlPlane):
@@ -134,7 +141,7 @@ async def test_a_spent_approval_comes_back_when_its_change_was_rolled_back(plane
     await approve(plane, approval)
 
     async with plane.database.transaction() as tx:
-        await policy.spend_approval(tx, ADMIN, approval, "policy.publish", SUBJECT)
+        await policy.spend_approval(tx, admin_now(), approval, "policy.publish", SUBJECT)
         await tx.session.rollback()
 
     await spend(plane, approval)
@@ -143,7 +150,7 @@ async def test_a_spent_approval_comes_back_when_its_change_was_rolled_back(plane
 async def test_who_proposed_takes_it_back_and_nobody_approves_it_then(plane: ControlPlane):
     approval = await propose(plane)
     async with plane.database.transaction() as tx:
-        await policy.refuse(tx, ADMIN, approval_id=approval)
+        await policy.refuse(tx, admin_now(), approval_id=approval)
 
     with pytest.raises(Refused, match="refused already"):
         await approve(plane, approval)
@@ -157,7 +164,9 @@ async def test_only_who_may_do_a_thing_may_propose_it(plane: ControlPlane):
 async def test_an_action_that_wants_one_person_takes_no_approval(plane: ControlPlane):
     with pytest.raises(BadInput, match="no second person"):
         async with plane.database.transaction() as tx:
-            await policy.propose(tx, ADMIN, action="node.read", subject={}, reason="why", lifetime=timedelta(hours=1))
+            await policy.propose(
+                tx, admin_now(), action="node.read", subject={}, reason="why", lifetime=timedelta(hours=1)
+            )
 
 
 async def test_an_approval_that_is_not_there_is_not_found(plane: ControlPlane):

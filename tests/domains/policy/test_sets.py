@@ -18,7 +18,7 @@ from controlplane.domains.policy.types import BrokenPolicies, PolicyDenied, Reso
 from controlplane.kit.errors import NotFound, Refused, Unavailable
 from controlplane.kit.paging import Page
 from tests.support.control_plane import ControlPlane, make_control_plane
-from tests.support.policy_sets import ADMIN, SECURITY, approved, draft, person, publish
+from tests.support.policy_sets import admin_now, approved, draft, person, publish, security_now
 
 WHEN = '@id("x") permit (principal, action, resource) when {{ {} }};'
 OPERATOR = person("oda", Role.OPERATOR)
@@ -76,7 +76,7 @@ async def test_of_six_who_publish_one_approval_one_does(plane: ControlPlane):
 
     async def go() -> None:
         async with plane.database.transaction() as tx:
-            await policy.publish_set(tx, ADMIN, version=version, approval_id=approval.id)
+            await policy.publish_set(tx, admin_now(), version=version, approval_id=approval.id)
 
     answers = await asyncio.gather(*(go() for _ in range(6)), return_exceptions=True)
 
@@ -89,7 +89,7 @@ async def test_an_approval_of_one_version_publishes_no_other(plane: ControlPlane
 
     with pytest.raises(Refused, match="something else"):
         async with plane.database.transaction() as tx:
-            await policy.publish_set(tx, ADMIN, version=1, approval_id=approval.id)
+            await policy.publish_set(tx, admin_now(), version=1, approval_id=approval.id)
 
 
 async def test_the_database_itself_refuses_a_publication_by_one(plane: ControlPlane):
@@ -111,7 +111,7 @@ async def test_a_set_that_was_changed_in_the_database_never_comes_into_force(pla
     version, approval = await approved(plane.database, draft("", note="harmless"))
     evil = draft('@id("x") permit (principal, action, resource);').policies
     async with plane.database.transaction() as tx:
-        await policy.publish_set(tx, ADMIN, version=version, approval_id=approval.id)
+        await policy.publish_set(tx, admin_now(), version=version, approval_id=approval.id)
         await tx.session.execute(text("update policy_sets set policies = :p where version = 2"), {"p": evil})
 
     assert not await ask(plane, "endpoint.delete")  # the last good one goes on
@@ -137,7 +137,7 @@ async def test_a_stored_set_that_no_longer_loads_denies_everything_at_a_cold_sta
     for verb in ("endpoint.read", "policy.publish", "node.read"):
         with pytest.raises((Unavailable, PolicyDenied)):
             async with cold.database.transaction() as tx:
-                await policy.require(tx, ADMIN, verb, "site")
+                await policy.require(tx, admin_now(), verb, "site")
 
     async with cold.database.transaction() as tx:
         await policy.reset(tx, SYSTEM)
@@ -148,7 +148,7 @@ async def test_a_stored_set_that_no_longer_loads_denies_everything_at_a_cold_sta
 async def test_only_the_node_itself_resets(plane: ControlPlane):
     with pytest.raises(Refused):
         async with plane.database.transaction() as tx:
-            await policy.reset(tx, ADMIN)
+            await policy.reset(tx, admin_now())
 
 
 @pytest.mark.parametrize(
@@ -192,10 +192,10 @@ async def test_a_set_whose_examples_fail_is_not_kept(plane: ControlPlane):
     wrong = Example(expect="allow", roles=("auditor",), verb="endpoint.delete")
     async with plane.database.transaction() as tx:
         with pytest.raises(BrokenPolicies, match=r"auditor endpoint\.delete must be allow, is deny"):
-            await policy.propose_set(tx, ADMIN, draft=draft("", wrong))
+            await policy.propose_set(tx, admin_now(), draft=draft("", wrong))
 
     async with plane.database.transaction() as tx:
-        assert not await policy.list_sets(tx, ADMIN, page=Page(10, None))
+        assert not await policy.list_sets(tx, admin_now(), page=Page(10, None))
 
 
 async def test_the_replay_counts_what_would_flip_and_by_whom(plane: ControlPlane):
@@ -208,7 +208,7 @@ async def test_the_replay_counts_what_would_flip_and_by_whom(plane: ControlPlane
     version, approval = await approved(plane.database, draft())
 
     async with plane.database.transaction() as tx:
-        found, since = await policy.replay_set(tx, ADMIN, version=version)
+        found, since = await policy.replay_set(tx, admin_now(), version=version)
 
     assert since is not None
     assert found.flipped == 4
@@ -218,13 +218,18 @@ async def test_the_replay_counts_what_would_flip_and_by_whom(plane: ControlPlane
     ]
     assert found.groups[0].after.policies == ("nobody-deletes-endpoints",)
     async with plane.database.transaction() as tx:
-        made = await policy.publish_set(tx, ADMIN, version=version, approval_id=approval.id)
+        made = await policy.publish_set(tx, admin_now(), version=version, approval_id=approval.id)
     assert (made.flipped, made.replayed) == (4, made.replayed)
 
 
 async def test_a_recorded_decision_replays_to_its_own_answer(plane: ControlPlane):
     for verb in ("endpoint.delete", "node.declare", "model.read", "no.verb", "approval.decide"):
-        for actor in (OPERATOR, ADMIN, SECURITY, person("tia", Role.TENANT_ADMIN, project="blue", strong=False)):
+        for actor in (
+            OPERATOR,
+            admin_now(),
+            security_now(),
+            person("tia", Role.TENANT_ADMIN, project="blue", strong=False),
+        ):
             await ask(plane, verb, actor, Resource("thing", "t", "blue", "north", 2, frozenset({"DE", "FR"})))
 
     async with plane.database.transaction() as tx:
@@ -240,7 +245,7 @@ async def test_a_recorded_row_of_another_shape_is_counted_and_not_guessed(plane:
         await tx.session.execute(text("update policy_decisions set question = '{\"actor\": 1}'"))
 
     async with plane.database.transaction() as tx:
-        found, _ = await policy.replay_set(tx, ADMIN, version=0)
+        found, _ = await policy.replay_set(tx, admin_now(), version=0)
 
     assert (found.unreadable, found.flipped) == (1, 0)
 
@@ -295,4 +300,4 @@ WIDE = '@id("wide") permit (principal, action, resource);'
 async def test_a_version_that_is_not_there_is_not_found(plane: ControlPlane):
     with pytest.raises(NotFound):
         async with plane.database.transaction() as tx:
-            await policy.get_set(tx, ADMIN, version=7)
+            await policy.get_set(tx, admin_now(), version=7)

@@ -230,6 +230,7 @@ async def test_no_sequence_of_faults_leaks_a_lease_or_a_run(
     plane: ControlPlane, database_url: str, faults: list[str]
 ) -> None:
     await empty(database_url)
+    await plane.seal()
     plane.engine.__init__()  # type: ignore[misc]  # made anew in place: the plane holds it
     async with plane.client(await plane.administrator()) as client:
         site = Site(plane, client)
