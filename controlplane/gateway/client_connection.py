@@ -8,7 +8,7 @@ from controlplane.gateway import answer, routes
 from controlplane.gateway.ask import read_ask
 from controlplane.gateway.chunked import BadChunk, ChunkedReader
 from controlplane.gateway.directory import Directory, Endpoint, Grant, Terms
-from controlplane.gateway.errors import BadRequest, BodyTooLarge, HeadTooLarge, Refusal, TooSlow
+from controlplane.gateway.errors import BadRequest, BodyTooLarge, HeadTooLarge, NoSnapshot, Refusal, TooSlow
 from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.head import END, Head, HeadReader
 from controlplane.gateway.hub import Hub
@@ -216,8 +216,17 @@ class ClientConnection(asyncio.Protocol):
         try:
             self._expect_body(head, rest)
         except Refusal as refusal:
+            if not isinstance(refusal, NoSnapshot):
+                self._deny(refusal, self._directory.owner(head.authorization), self._directory)
             return self._refuse_early(refusal, head, rest)
         return rest
+
+    def _deny(self, refusal: Refusal, grant: Grant | None, directory: Directory) -> None:
+        hub = self._hub
+        at_us = to_us(hub.clock.now())
+        hub.denials.note(
+            refusal, grant, directory, request_id=self._request_id, source=self._source, at_us=at_us, now_s=hub.tick
+        )
 
     def _refuse_early(self, refusal: Refusal, head: Head, rest: bytes) -> bytes:
         """Refuse before the body was read; a body that is here already is skipped."""
@@ -303,6 +312,7 @@ class ClientConnection(asyncio.Protocol):
             ask = read_ask(body)
             endpoint = self._directory.find(self._grant, ask.model)
         except Refusal as refusal:
+            self._deny(refusal, self._grant, self._directory)
             self.refuse(refusal)
         else:
             self._begin_exchange(endpoint, body, streamed=bool(ask.stream))

@@ -127,6 +127,10 @@ class Directory:
             raise KeyNotForThis(detail, remedy="call from one of the key's networks", code="address_not_allowed")
         return grant
 
+    def owner(self, authorization: bytes) -> Grant | None:
+        """Return whose key this is, whether it may be used or not; None for one that is not known."""
+        return self.grants.get(sha256(authorization[7:].strip()).digest())
+
     def _look_up(self, authorization: bytes) -> Grant:
         if authorization[:7].lower() != b"bearer ":
             raise WrongKey("no API key came with the request", remedy="send the header Authorization: Bearer rdk_...")

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Protocol
 
 from controlplane.contracts.snapshot import Snapshot, SnapshotReplica
+from controlplane.gateway.denials import EVERY_S, Denials
 from controlplane.gateway.directory import Directory, Endpoint, read_directory
 from controlplane.gateway.errors import NoSnapshot
 from controlplane.gateway.limits import Limits
@@ -35,6 +36,7 @@ class Hub:
     def __init__(self, *, limits: Limits, clock: Clock, context_for: ContextFor, journal: Journal) -> None:
         self.limits = limits
         self.journal = journal
+        self.denials = Denials(journal)
         self.clock = clock
         self.time = asyncio.get_running_loop().time
         self.tick = self.time()
@@ -85,6 +87,7 @@ class Hub:
         for connection in tuple(self.connections):
             if connection.deadline <= now:
                 connection.on_deadline()
+        self.denials.settle(before_s=now - EVERY_S)
         for replica in self._replicas.values():
             replica.tick = now
             replica.close_idle(before=now - self.limits.link_idle_s)

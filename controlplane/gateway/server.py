@@ -80,6 +80,7 @@ async def _drain(hub: Hub) -> None:
         log.warning("gateway.drain_ran_out", requests=len(hub.connections))
     for connection in tuple(hub.connections):
         connection.abort()
+    hub.denials.settle(before_s=loop.time())
 
 
 def stop_on_signals() -> asyncio.Event:
