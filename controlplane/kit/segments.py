@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 LARGEST_BYTES = 64 * 1024**2  # of one file
 TAIL_BYTES = 4 * 1024**2  # how much of a file's end is read back
 PATIENCE_S = 5.0  # a disk that takes longer than this is away
+
+Waiting = tuple[bytes, asyncio.Future[None]]
 
 
 class SegmentWriter:
@@ -27,7 +28,7 @@ class SegmentWriter:
         self._name = name
         self._patience_s = patience_s
         self._largest_bytes = largest_bytes
-        self._waiting: deque[tuple[bytes, asyncio.Future[None]]] = deque()
+        self._waiting: list[Waiting] = []
         self._notes: list[bytes] = []
         self._worker: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "segments")
@@ -37,21 +38,11 @@ class SegmentWriter:
 
     async def append(self, lines: Sequence[bytes]) -> None:
         """Return when the lines are on the disk; raises OSError when they are not, TimeoutError when nobody knows."""
-        loop = asyncio.get_running_loop()
-        done = loop.create_future()
-        item = (_joined(lines), done)
-        self._waiting.append(item)
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append((_joined(lines), done))
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._write_groups())
-        timer = loop.call_later(self._patience_s, _give_up, done)  # a third of the cost of asyncio.wait_for
-        try:
-            await done
-        except TimeoutError:
-            if item in self._waiting:
-                self._waiting.remove(item)
-            raise
-        finally:
-            timer.cancel()
+        await done
 
     def note(self, line: bytes) -> None:
         """Write a line with the next group, or at the end: true, but nobody waits for it."""
@@ -71,15 +62,18 @@ class SegmentWriter:
     async def _write_groups(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
-            group = [self._waiting.popleft() for _ in range(len(self._waiting))]
-            data = _joined(self._notes) + b"".join(lines for lines, _ in group)
+            group, self._waiting = self._waiting, []
+            data = _joined(self._notes) + b"".join([lines for lines, _ in group])
             self._notes = []
-            try:
-                await loop.run_in_executor(self._thread, self._write, data)
-            except OSError as error:
-                _tell(group, error)
-            else:
-                _tell(group, None)
+            writing = loop.run_in_executor(self._thread, self._write, data)
+            while not (await asyncio.wait([writing], timeout=self._patience_s))[0]:
+                self._give_up(group)
+            _tell(group, writing.exception())
+
+    def _give_up(self, group: Sequence[Waiting]) -> None:
+        """Tell all who wait for a disk that is away: those being written, and those behind them, who never will be."""
+        behind, self._waiting = self._waiting, []
+        _tell([*group, *behind], TimeoutError("the disk does not answer"))
 
     def _write(self, data: bytes) -> None:
         if self._file < 0 or self._size > self._largest_bytes:
@@ -165,7 +159,7 @@ def delete_older(folder: Path, before_s: float) -> int:
 
 
 def _joined(lines: Iterable[bytes]) -> bytes:
-    return b"".join(line + b"\n" for line in lines)
+    return b"".join([line + b"\n" for line in lines])
 
 
 def _write_whole(file: int, data: bytes) -> None:
@@ -174,12 +168,7 @@ def _write_whole(file: int, data: bytes) -> None:
         rest = rest[os.write(file, rest) :]
 
 
-def _give_up(done: asyncio.Future[None]) -> None:
-    if not done.done():
-        done.set_exception(TimeoutError("the disk does not answer"))
-
-
-def _tell(group: Sequence[tuple[bytes, asyncio.Future[None]]], error: OSError | None) -> None:
+def _tell(group: Sequence[Waiting], error: BaseException | None) -> None:
     for _, done in group:
         if done.done():
             continue

@@ -113,8 +113,12 @@ def _append(folder: Path, name: str, line: bytes, times: int, at_once: int) -> N
 
 async def _append_in_turns(folder: Path, name: str, line: bytes, times: int, at_once: int) -> None:
     writer = SegmentWriter(folder, name)
-    for _ in range(times):
-        await asyncio.gather(*(writer.append([line]) for _ in range(at_once)))
+
+    async def act() -> None:
+        for _ in range(times):
+            await writer.append([line])
+
+    await asyncio.gather(*(act() for _ in range(at_once)))
     await writer.close()
 
 
