@@ -98,7 +98,8 @@ def counted(site):
         (SERVE, 8444, False),
         (0, 8444, False),
         (SERVE, 8443, True),
-        (AGENT, 8443, False),
+        (AGENT, 8443, True),  # to join, where no certificate is asked for
+        (0, 8443, False),
         (0, 8445, True),
         (42, 8445, True),
         (SERVE, 8445, False),
