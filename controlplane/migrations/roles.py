@@ -14,6 +14,12 @@ ADD_ONLY = (
 )  # fmt: skip
 FUNCTIONS = ("audit_purge(bigint, text)", "audit_erase(text, text)")
 
+# Who may make temporary tables may put one in the place of a table that a function of the owner's works with.
+NO_TEMPORARY = """
+do $$ begin
+  execute format('revoke temporary on database %I from public, redoubt', current_database());
+end $$
+"""
 MAKE_ROLES = """
 do $$ declare found record; begin
   if not exists (select from pg_roles where rolname = 'redoubt_owner') then create role redoubt_owner login; end if;
@@ -47,6 +53,7 @@ def grant_rights(connection: Connection) -> None:
         raise Refused("the service may not change its tables", remedy=f"run migrations as {OWNER}", code="not_owner")
     if not connection.scalar(text("select 1 from pg_roles where rolname = :role"), {"role": SERVICE}):
         return
+    connection.execute(text(NO_TEMPORARY))
     connection.execute(text(f"grant usage on schema public to {SERVICE}"))
     connection.execute(text(f"grant select, insert, update, delete on all tables in schema public to {SERVICE}"))
     connection.execute(text(f"grant usage on all sequences in schema public to {SERVICE}"))

@@ -17,7 +17,8 @@ OLD = "select seq, at, actor, role, event, resource, details from audit_events w
 NEW = "update audit_events set event_id = :event_id, body = :body, xact = 0 where seq = :seq"
 # A purge may delete, and nothing may update; who may call the purge is a matter of rights.
 REFUSE_CHANGE = """
-create or replace function refuse_change() returns trigger language plpgsql as $$
+create or replace function public.refuse_change() returns trigger
+language plpgsql set search_path = pg_catalog, public, pg_temp as $$
 begin
   if tg_op = 'DELETE' and tg_table_name = 'audit_events' and current_setting('redoubt.purging', true) = 'on' then
     return old;

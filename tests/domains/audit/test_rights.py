@@ -1,10 +1,17 @@
 """What the service's own role may do to the log: add and read (T6, and every attack from inside the api)."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from controlplane.migrations.roles import ADD_ONLY
+from controlplane.domains.audit import service as audit
+from controlplane.domains.audit.types import SYSTEM
+from controlplane.kit.tx import Tx
+from controlplane.migrations.roles import ADD_ONLY, OWNER, as_role
 from tests.domains.audit.conftest import Log
 
 
@@ -37,6 +44,8 @@ async def test_the_service_may_only_add(log: Log, table: str, statement: str):
         "set role redoubt_owner",
         "set session_replication_role = replica",
         "update alembic_version set version_num = '0001'",
+        "create temporary table audit_purges (event_id text)",
+        "create function public.mine() returns void language sql as 'select'",
     ],
 )
 async def test_the_service_cannot_give_itself_more(log: Log, statement: str):
@@ -63,3 +72,63 @@ async def test_the_owners_functions_refuse_a_call_that_no_event_tells_of(log: Lo
     with pytest.raises(DBAPIError, match="no event of this transaction"):
         await run(log, f"select {call}")
     assert len(await log.entries()) == 1
+
+
+LOOK = """
+create function pg_temp.look() returns trigger language plpgsql as $$
+begin insert into pg_temp.seen values (current_user); return new; end $$
+"""
+SHADOW = (
+    "create temporary table seen (who text)",
+    "grant all on seen to public",
+    LOOK,
+    "create temporary table audit_purges (like public.audit_purges)",
+    "create trigger look before insert on audit_purges for each row execute function pg_temp.look()",
+    "create temporary table audit_holds (like public.audit_holds)",
+    "grant all on audit_purges, audit_holds to public",
+)
+
+
+@asynccontextmanager
+async def temporary_tables_allowed(database_url: str) -> AsyncIterator[None]:
+    """Let the service make temporary tables, as if nobody had taken that right away."""
+    engine = create_async_engine(as_role(database_url, OWNER))
+    async with engine.begin() as connection:
+        name = await connection.scalar(text("select current_database()"))
+        await connection.execute(text(f'grant temporary on database "{name}" to redoubt'))
+    try:
+        yield
+    finally:
+        async with engine.begin() as connection:
+            await connection.execute(text(f'revoke temporary on database "{name}" from redoubt'))
+        await engine.dispose()
+
+
+async def purge_behind_shadows(tx: Tx) -> None:
+    for statement in SHADOW:
+        await tx.session.execute(text(statement))
+    await audit.record(tx, SYSTEM, "audit.purged", "audit")
+    await tx.session.flush()
+    told = tx.session.info[audit.ENTRIES][-1].event_id
+    await tx.session.execute(text("select audit_purge(0, :told)"), {"told": told})
+
+
+async def test_a_temporary_table_does_not_run_as_the_owner_in_the_place_of_the_logs(log: Log, database_url: str):
+    async with temporary_tables_allowed(database_url), log.plane.database.transaction() as tx:
+        await purge_behind_shadows(tx)
+        assert (await tx.session.execute(text("select who from pg_temp.seen"))).all() == []
+        assert await tx.session.scalar(text("select count(*) from public.audit_purges")) == 1
+        for table in ("audit_purges", "audit_holds", "seen"):
+            await tx.session.execute(text(f"drop table pg_temp.{table} cascade"))
+
+
+async def test_a_temporary_table_does_not_hide_a_legal_hold(log: Log, database_url: str):
+    await run(log, "insert into audit_holds values ('hold_1', 'a case', 'somebody', now())")
+
+    async def purge() -> None:
+        async with log.plane.database.transaction() as tx:
+            await purge_behind_shadows(tx)
+
+    async with temporary_tables_allowed(database_url):
+        with pytest.raises(DBAPIError, match="a legal hold is open"):
+            await purge()
