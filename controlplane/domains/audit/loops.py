@@ -116,6 +116,7 @@ class Sealer:
     tell: Callable[[Checkpoint], None] | None = None
     tiles: "TileFolder | None" = None
     _settled: int = 0
+    _horizon: int = 0  # what `_settled` is when this step's transaction is committed
 
     async def step(self, *, last: bool = False) -> Checkpoint | None:
         """Seal what is new; sign when it is time, or when this is the last step. Return what was signed."""
@@ -129,16 +130,21 @@ class Sealer:
 
     async def _step(self, *, last: bool) -> Checkpoint | None:
         async with self.database.transaction() as tx:
-            await store.lock_sealing(tx)
-            size = await self._seal(tx)
-            newest = await store.find_checkpoint(tx)
-            if size == (newest.size if newest else 0) or not (last or self._is_due(size, newest, tx.now)):
-                return None
-            key = self.key()
-            if key is None:
-                log.error("audit.no_checkpoint", why="the signing key is missing or unreadable", size=size)
-                return None
-            return await self._sign(tx, size, newest, key)
+            made = await self._seal_and_sign(tx, last=last)
+        self._settled = self._horizon  # not before the leaves are committed
+        return made
+
+    async def _seal_and_sign(self, tx: Tx, *, last: bool) -> Checkpoint | None:
+        await store.lock_sealing(tx)
+        size = await self._seal(tx)
+        newest = await store.find_checkpoint(tx)
+        if size == (newest.size if newest else 0) or not (last or self._is_due(size, newest, tx.now)):
+            return None
+        key = self.key()
+        if key is None:
+            log.error("audit.no_checkpoint", why="the signing key is missing or unreadable", size=size)
+            return None
+        return await self._sign(tx, size, newest, key)
 
     async def _seal(self, tx: Tx) -> int:
         size = await store.read_size(tx)
@@ -150,7 +156,7 @@ class Sealer:
                 await store.add_leaves(tx, size, rows)
                 size += len(rows)
             if len(found) < BATCH:
-                self._settled = horizon
+                self._horizon = horizon
                 return size
 
     def _is_due(self, size: int, newest: AuditCheckpoint | None, now: datetime) -> bool:

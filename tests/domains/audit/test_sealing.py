@@ -143,6 +143,21 @@ async def test_without_its_key_nothing_is_signed_and_all_is_sealed(log: Log):
     assert len(await log.entries()) == 3
 
 
+async def test_what_a_step_sealed_before_it_failed_is_sealed_by_the_next_one(log: Log):
+    def unreadable() -> Ed25519PrivateKey:
+        raise RuntimeError
+
+    await log.record(3)
+    log.sealer.key = unreadable
+    with pytest.raises(RuntimeError):
+        await log.seal()
+    log.sealer.key = lambda: KEY
+    made = await log.seal()
+
+    assert made is not None
+    assert made.size == 3
+
+
 async def test_a_new_key_is_told_of_before_it_signs(log: Log):
     await log.record(1)
     await log.seal()
