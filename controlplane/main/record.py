@@ -1,5 +1,7 @@
 """How a process with a database keeps its events on this machine's disk too, and will not start behind what it saw."""
 
+import os
+import pwd
 from asyncio import Task, create_task, gather
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -9,7 +11,7 @@ import structlog
 
 from controlplane.domains.audit.loops import ClockWatch, DiskWatch, SecondSink, check_start
 from controlplane.kit.clock import SystemClock
-from controlplane.kit.errors import Unavailable
+from controlplane.kit.errors import Refused, Unavailable
 from controlplane.kit.key_file import KeyFile
 from controlplane.kit.loop import run_every
 from controlplane.kit.segments import Ballast, SegmentWriter
@@ -37,7 +39,7 @@ class Recorder:
 
 
 async def start_recorder(settings: AuditSettings, process: str, *databases: Database, watch: bool = True) -> Recorder:
-    """Hold every event of `databases` on disk before it commits; raises BehindItsWitnesses or Unavailable."""
+    """Hold every event of `databases` on disk before it commits; raises BehindItsWitnesses, Refused or Unavailable."""
     clock = SystemClock()
     segments, ballast = _folder(settings), Ballast(settings.folder / "ballast", settings.ballast_bytes)
     await check_start(databases[0], segments)
@@ -55,6 +57,7 @@ async def start_recorder(settings: AuditSettings, process: str, *databases: Data
 
 def _folder(settings: AuditSettings) -> Path:
     segments = settings.folder / "segments"
+    _refuse_another_user(segments if segments.exists() else settings.folder)
     try:
         segments.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -65,3 +68,21 @@ def _folder(settings: AuditSettings) -> Path:
     with suppress(OSError):  # a full disk says so when the first event is written
         Ballast(settings.folder / "ballast", settings.ballast_bytes).reserve()
     return segments
+
+
+def _refuse_another_user(folder: Path) -> None:
+    """A file that root leaves in there is one that the service cannot read at its next start."""
+    if not folder.exists() or (owner := folder.stat().st_uid) == os.geteuid():
+        return
+    raise Refused(
+        f"the audit folder {folder} belongs to another user than the one of this process",
+        remedy=f"run it as the owner of the folder: runuser -u {_user_name(owner)} -- ...",
+        code="not_owner",
+    )
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"

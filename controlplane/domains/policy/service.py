@@ -200,7 +200,7 @@ async def publish_set(tx: Tx, actor: Actor, *, version: int, approval_id: str) -
 
 
 async def reset(tx: Tx, actor: Actor) -> None:
-    """Bring the shipped set back into force without a second person: for root on the control-plane node alone."""
+    """Bring the shipped set back into force without a second person: for the control-plane node's console alone."""
     if actor is not SYSTEM:
         raise Refused("only the control-plane node itself resets", remedy="redoubt policy roll-back 0")
     made = PolicyPublication(
@@ -209,7 +209,7 @@ async def reset(tx: Tx, actor: Actor) -> None:
     )  # fmt: skip
     store.add(tx, made)
     in_force.look_again(tx)
-    await audit.record(tx, actor, "policy.reset", "site", by="root on the control-plane node")
+    await audit.record(tx, actor, "policy.reset", "site", by="the console of the control-plane node")
 
 
 async def replay_set(tx: Tx, actor: Actor, *, version: int) -> tuple[Difference, datetime | None]:
