@@ -197,6 +197,8 @@ class TileFolder:
                 self._put(tile_path(level, number, width), b"".join(hashes))
                 if level == 0:
                     await self._write_entries(tx, number, width)
+                if width == 1 << TILE_HEIGHT:
+                    self._drop_partial(level, number)
             note = await service.sign_note(tx, newest)
         self._put(f"checkpoints/{newest.size}", note.encode())
         self._put("checkpoint", note.encode())
@@ -208,6 +210,13 @@ class TileFolder:
             entries = [body.encode() for body in bodies if body is not None]
             bundle = b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
             self._put(f"tile/entries/{tile_number(number, width)}", bundle)
+
+    def _drop_partial(self, level: int, number: int) -> None:
+        """Remove the narrower copies of a tile that is full, and of its entries."""
+        full = tile_path(level, number, 1 << TILE_HEIGHT)
+        shutil.rmtree(self.folder / f"{full}.p", ignore_errors=True)
+        if level == 0:
+            shutil.rmtree(self.folder / f"tile/entries/{tile_number(number, 1 << TILE_HEIGHT)}.p", ignore_errors=True)
 
     def drop_entries(self, before: int) -> None:
         """Remove the bundles of leaves below `before`, and their narrower copies; hashes stay."""

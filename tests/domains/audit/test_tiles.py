@@ -33,3 +33,17 @@ async def test_files_that_a_crash_took_are_written_again(log: Log, tmp_path: Pat
     (tmp_path / "tile/0/000.p/3").unlink()
     await log.sealer.tiles.write(log.plane.database)
     assert (tmp_path / "tile/0/000.p/3").stat().st_size == 96
+
+
+async def test_the_files_stay_few_over_many_checkpoints(log: Log, tmp_path: Path):
+    log.sealer.tiles = TileFolder(tmp_path)
+    counts: list[int] = []
+    for _ in range(4):
+        for count in (100, 100, 56):
+            await log.record(count)
+            await log.seal()
+        counts.append(sum(path.is_file() and path.parent.parent.name == "0" for path in tmp_path.rglob("tile/*/*.p/*")))
+    names = sorted(path.name for level in ("0", "entries") for path in (tmp_path / "tile" / level).iterdir())
+
+    assert counts == [0, 0, 0, 0]
+    assert names == sorted(["000", "001", "002", "003"] * 2)
