@@ -87,7 +87,11 @@ class SpoolFile:
         path = self.folder / f"{self.chain.next_seq:016d}.jsonl"
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self._path, self._certain = path, 0
-        sync_folder(self.folder)
+        try:
+            sync_folder(self.folder)
+        except OSError:
+            self.close()  # its name may not last, so nothing may be in it
+            raise
 
     def _give_up_segment(self) -> None:
         """After a failed fdatasync the kernel may have forgotten the pages: this file is never written again."""

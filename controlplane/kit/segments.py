@@ -94,11 +94,11 @@ class SegmentWriter:
         path = self._folder / f"{self._name}-{self._number:04d}.jsonl"
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._size = 0
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            _sync_folder(self._folder)
+        except OSError:
+            self._abandon()  # its name may not last, so nothing may be in it
+            raise
 
     def _abandon(self) -> None:
         try:
@@ -160,6 +160,14 @@ def delete_older(folder: Path, before_s: float) -> int:
 
 def _joined(lines: Iterable[bytes]) -> bytes:
     return b"".join([line + b"\n" for line in lines])
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write_whole(file: int, data: bytes) -> None:

@@ -185,6 +185,22 @@ async def test_what_cannot_be_written_down_is_not_done_and_the_spool_heals(spool
     assert b"req_refused" not in text
 
 
+def test_nothing_is_written_to_a_segment_whose_name_may_not_last(folder, monkeypatch):
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    file = SpoolFile(folder, Chain())
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fail)
+        for _ in range(2):
+            with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+                file.append([intent("req_lost")])
+    file.append([intent("req_taken")])
+    file.close()
+
+    assert set(read_spool(folder).unanswered) == {"req_taken"}
+
+
 async def test_beyond_its_size_nothing_more_is_done(folder):
     spool = Spool(SpoolFile(folder, Chain()), Opened(at_us=0, node="gw1"), most_bytes=300)
     first, second = Waiting(), Waiting()

@@ -95,6 +95,25 @@ async def test_a_write_that_fails_is_told_and_the_next_one_gets_a_new_file(
     await writer.close()
 
 
+async def test_a_file_whose_name_may_not_last_is_left_and_the_next_group_gets_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(file: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    writer = SegmentWriter(tmp_path, "api")
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fail)
+        for _ in range(2):
+            with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+                await writer.append([b"lost"])
+    await writer.append([b"after"])
+    await writer.close()
+
+    assert contents(tmp_path) == [b"after"]
+    assert (tmp_path / "api-0003.jsonl").read_bytes() == b"after\n"
+
+
 async def test_a_disk_that_hangs_is_a_failure_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     import threading  # noqa: PLC0415 - here only
 
