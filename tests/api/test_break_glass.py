@@ -5,8 +5,12 @@ from sqlalchemy import text
 
 from controlplane.domains.audit.types import SYSTEM, Role
 from controlplane.domains.health import service as health
+from controlplane.domains.identity.service import sessions
+from controlplane.domains.oauth.service import devices
+from controlplane.domains.oauth.types import CLI
 from tests.support.control_plane import ControlPlane
 from tests.support.enrolment import Somebody, console_code, enrol, first_start
+from tests.support.oauth import DEVICE_GRANT, Party
 
 REASON = "both administrators are ill"
 
@@ -75,6 +79,18 @@ async def test_a_break_glass_session_ends_after_an_hour_by_itself(new_plane: Con
     async with new_plane.client() as client:
         body = {"refresh_token": made["refresh_token"], "client": "break-glass"}
         assert (await client.post("/sign-ins/refresh", json=body)).status_code == 401
+
+
+async def test_the_hour_buys_no_session_that_outlives_it_by_way_of_a_device(new_plane: ControlPlane) -> None:
+    _, _, token = await opened(new_plane)
+    cli = Party(new_plane, CLI)
+    started = (await cli.post("/oauth/device_authorization", {**cli.fields, "scope": "openid api"})).json()
+    async with new_plane.database.transaction() as tx:
+        glass = await sessions.authenticate(tx, token, source="browser")
+        await devices.decide_device(tx, glass, new_plane.means, user_code=started["user_code"], approve=True)
+    fields = {"grant_type": DEVICE_GRANT, "device_code": started["device_code"], **cli.fields}
+    answer = await cli.post("/oauth/token", fields)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
 
 
 async def test_everybody_is_told_while_it_is_open_and_the_record_names_reason_and_custodians(

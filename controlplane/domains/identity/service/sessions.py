@@ -8,7 +8,7 @@ from controlplane.domains.audit.types import NEWCOMER, Actor, Role
 from controlplane.domains.identity import rules
 from controlplane.domains.identity.store import sessions as store
 from controlplane.domains.identity.tables import Session, Token
-from controlplane.domains.identity.types import API_SCOPE, TOKEN_PREFIX, Carrier, IssuedTokens, TokenKind
+from controlplane.domains.identity.types import API_SCOPE, TOKEN_PREFIX, Carrier, IssuedTokens, PrincipalKind, TokenKind
 from controlplane.domains.policy import service as policy
 from controlplane.domains.policy.types import Resource
 from controlplane.kit.canonical import sha256_hex
@@ -39,6 +39,8 @@ async def start_session(
     principal = await store.lock_principal(tx, principal_id)
     if principal is None or principal.disabled_at is not None or principal.enrolled_at is None:
         raise Unauthenticated("this account does not sign in", remedy="ask a platform administrator: redoubt user list")
+    if principal.kind == PrincipalKind.BREAK_GLASS and lasts_until is None:  # or its hour would buy eight more
+        raise Unauthenticated("the break-glass opens by two shares alone", remedy="redoubt break-glass open")
     latest = tx.now + rules.SESSION_LIFETIME
     ends_at = min(lasts_until or latest, latest)
     row = Session(
