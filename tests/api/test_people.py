@@ -6,8 +6,9 @@ import httpx
 import pytest
 
 from controlplane.domains.audit.types import Role
+from controlplane.kit.errors import Conflict
 from tests.support.control_plane import ControlPlane
-from tests.support.enrolment import begin, enrol, first_start, sign_in
+from tests.support.enrolment import PASSWORD, begin, console_code, enrol, finish, first_start, sign_in
 
 
 async def ask(plane: ControlPlane, token: str, method: str, path: str, body: dict | None = None) -> httpx.Response:
@@ -129,6 +130,37 @@ async def test_lost_factors_are_replaced_by_a_new_code_and_what_was_before_ends(
     again = await enrol(new_plane, code)
     assert again.otp_secret != joe.otp_secret
     assert (await ask(new_plane, again.access, "GET", "/whoami")).json()["name"] == "joe"
+
+
+async def test_a_new_password_opens_nothing_until_the_second_factor_is_set_too(new_plane: ControlPlane) -> None:
+    ada, _ = await first_start(new_plane)
+    made = (await ask(new_plane, ada.access, "POST", "/users", {"name": "joe", "roles": ["operator"]})).json()
+    await enrol(new_plane, made["enrolment"]["code"])
+    code = (await ask(new_plane, ada.access, "POST", "/users/joe/enrolments")).json()["code"]
+    begun = (await begin(new_plane, code, None)).json()
+    async with new_plane.client() as client:
+        alone = await client.post("/sign-ins", json={"name": "joe", "password": PASSWORD})
+    assert alone.status_code == 401
+    assert (await ask(new_plane, ada.access, "GET", "/users/joe")).json()["enrolled_at"] is None
+    done = await finish(new_plane, begun["ticket"], begun["totp_secret"])
+    assert done.status_code == 201
+    assert (await ask(new_plane, ada.access, "GET", "/users/joe")).json()["enrolled_at"]
+
+
+async def test_an_administrator_who_is_being_reset_counts_for_nothing_and_unseals_nothing(
+    plane: ControlPlane, admin: str
+) -> None:
+    await plane.person(Role.PLATFORM_ADMIN, name="otto")
+    await plane.person(Role.SECURITY_ADMIN, name="grace")
+    guard = await plane.person(Role.SECURITY_ADMIN, name="gwen")
+    assert (await ask(plane, admin, "POST", "/users/otto/enrolments")).status_code == 201
+    assert (await ask(plane, guard, "DELETE", "/users/ada")).status_code == 403
+    assert (await ask(plane, admin, "GET", "/whoami")).status_code == 200
+    third = await plane.person(Role.PLATFORM_ADMIN, name="thea")
+    assert (await ask(plane, third, "DELETE", "/users/ada")).status_code == 200
+    assert (await ask(plane, third, "DELETE", "/users/thea/roles/platform-admin")).status_code == 409
+    with pytest.raises(Conflict):
+        await console_code(plane)
 
 
 async def test_of_six_who_show_one_users_code_at_once_one_begins(plane: ControlPlane, admin: str) -> None:

@@ -7,6 +7,7 @@ from controlplane.domains.factors.service import Means
 from controlplane.domains.factors.types import Factor
 from controlplane.domains.identity import rules
 from controlplane.domains.identity.service import break_glass, sessions
+from controlplane.domains.identity.service.people import shut_until_enrolled
 from controlplane.domains.identity.store import enrolment as store
 from controlplane.domains.identity.store import people
 from controlplane.domains.identity.tables import EnrolmentCode, Principal, RoleGrant
@@ -90,9 +91,7 @@ async def create_user_code(tx: Tx, actor: Actor, *, name: str) -> NewCode:
         raise Conflict(f"{name} is disabled or holds no role", remedy=f"redoubt role grant {name} ROLE")
     if row.id == actor.id:
         raise Conflict("nobody resets himself", remedy="ask another administrator")
-    if row.enrolled_at is not None:
-        await factors.reset_factors(tx, actor, principal_id=row.id)
-        await sessions.end_sessions_of(tx, actor, principal_id=row.id, why="enrolled anew")
+    await shut_until_enrolled(tx, actor, row)
     return await _add_code(tx, actor, Purpose.USER, tuple(held), row)
 
 
@@ -195,7 +194,8 @@ def _person(row: EnrolmentCode) -> Actor:
 async def _refuse_out_of_turn(tx: Tx, purpose: Purpose) -> None:
     """Two first codes may have been begun; one of them ends."""
     first_is_in = await store.has_enrolled(tx, Role.PLATFORM_ADMIN)
-    late = {Purpose.FIRST: first_is_in, Purpose.SECOND: await store.is_sealed(tx)}
+    is_over = await store.is_sealed(tx)  # and stays so while an administrator is being reset
+    late = {Purpose.FIRST: first_is_in or is_over, Purpose.SECOND: is_over}
     if late.get(purpose, False):
         raise Conflict("somebody else was first", remedy="sign in, or ask the administrator who enrolled")
 

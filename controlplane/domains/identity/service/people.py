@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import Actor, Role
+from controlplane.domains.factors import service as factors
 from controlplane.domains.identity import rules
 from controlplane.domains.identity.service import sessions
 from controlplane.domains.identity.store import people as store
@@ -136,6 +137,15 @@ async def revoke_role(tx: Tx, actor: Actor, *, name: str, role: Role) -> RoleGra
     grant.revoked_at, grant.revoked_by = tx.now, actor.id
     await audit.record(tx, actor, "role.revoked", row.id, role=role, name=name)
     return grant
+
+
+async def shut_until_enrolled(tx: Tx, actor: Actor, row: Principal) -> None:
+    """End what somebody proves himself with and his sessions; a password alone opens nothing until he enrols anew."""
+    if row.enrolled_at is None:
+        return
+    await factors.reset_factors(tx, actor, principal_id=row.id)
+    await sessions.end_sessions_of(tx, actor, principal_id=row.id, why="enrolled anew")
+    row.enrolled_at = None
 
 
 async def list_grants(tx: Tx, actor: Actor, *, name: str) -> Sequence[RoleGrant]:
