@@ -163,6 +163,19 @@ async def test_an_administrator_who_is_being_reset_counts_for_nothing_and_unseal
         await console_code(plane)
 
 
+async def test_a_security_administrator_resets_another_and_nobody_else(plane: ControlPlane, admin: str) -> None:
+    guard = await plane.person(Role.SECURITY_ADMIN, name="gwen")
+    grace = await plane.person(Role.SECURITY_ADMIN, name="grace")
+    assert (await ask(plane, admin, "POST", "/users/grace/enrolments")).status_code == 403
+    assert (await ask(plane, guard, "POST", "/users/ada/enrolments")).status_code == 403
+    assert (await ask(plane, grace, "GET", "/whoami")).status_code == 200
+    made = await ask(plane, guard, "POST", "/users/grace/enrolments")
+    assert made.status_code == 201
+    assert (await ask(plane, grace, "GET", "/whoami")).status_code == 401
+    again = await enrol(plane, made.json()["code"])
+    assert (await ask(plane, again.access, "GET", "/whoami")).json()["roles"] == ["security-admin"]
+
+
 async def test_of_six_who_show_one_users_code_at_once_one_begins(plane: ControlPlane, admin: str) -> None:
     made = (await ask(plane, admin, "POST", "/users", {"name": "joe", "roles": ["operator"]})).json()
     answers = await asyncio.gather(*(begin(plane, made["enrolment"]["code"], None) for _ in range(6)))

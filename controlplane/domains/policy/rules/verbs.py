@@ -74,7 +74,7 @@ VERBS: Verbs = to_table(
     write("factor.prove", NEWCOMER),
     write("factor.prove_again", *PEOPLE, own=True),
     read("factor.read", *PEOPLE, own=True),
-    write("factor.reset", PA, dangerous=True),
+    write("factor.reset", PA, SA, dangerous=True),
     read("factor.review", PA, SA, AU),
     # reports
     read("access_report.read", AU),
