@@ -176,6 +176,35 @@ async def test_a_security_administrator_resets_another_and_nobody_else(plane: Co
     assert (await ask(plane, again.access, "GET", "/whoami")).json()["roles"] == ["security-admin"]
 
 
+async def test_what_opened_an_account_ends_when_it_becomes_a_security_administrators(new_plane: ControlPlane) -> None:
+    ada, grace = await first_start(new_plane)
+    made = (await ask(new_plane, ada.access, "POST", "/users", {"name": "joe", "roles": ["operator"]})).json()
+    joe = await enrol(new_plane, made["enrolment"]["code"])
+    granted = await ask(new_plane, grace.access, "POST", "/users/joe/roles", {"role": "security-admin"})
+    assert granted.status_code == 201
+    assert (await ask(new_plane, joe.access, "GET", "/whoami")).status_code == 401
+    assert (await sign_in(new_plane, joe)).status_code == 401
+    new_plane.clock.move(3)  # the wrong attempt before made the next one wait
+    assert (await ask(new_plane, ada.access, "POST", "/users/joe/enrolments")).status_code == 403
+    code = (await ask(new_plane, grace.access, "POST", "/users/joe/enrolments")).json()["code"]
+    again = await enrol(new_plane, code)
+    me = (await ask(new_plane, again.access, "GET", "/whoami")).json()
+    assert set(me["roles"]) == {"operator", "security-admin"}
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+async def test_a_platform_administrators_code_lets_nobody_in_as_security_administrator(
+    plane: ControlPlane, admin: str, *, is_begun: bool
+) -> None:
+    guard = await plane.person(Role.SECURITY_ADMIN, name="gwen")
+    made = (await ask(plane, admin, "POST", "/users", {"name": "joe", "roles": ["operator"]})).json()
+    code = made["enrolment"]["code"]
+    begun = (await begin(plane, code, None)).json() if is_begun else None
+    assert (await ask(plane, guard, "POST", "/users/joe/roles", {"role": "security-admin"})).status_code == 201
+    answer = await (finish(plane, begun["ticket"], begun["totp_secret"]) if begun else begin(plane, code, None))
+    assert answer.status_code == 401
+
+
 async def test_of_six_who_show_one_users_code_at_once_one_begins(plane: ControlPlane, admin: str) -> None:
     made = (await ask(plane, admin, "POST", "/users", {"name": "joe", "roles": ["operator"]})).json()
     answers = await asyncio.gather(*(begin(plane, made["enrolment"]["code"], None) for _ in range(6)))

@@ -8,9 +8,10 @@ from controlplane.domains.audit.types import Actor, Role
 from controlplane.domains.factors import service as factors
 from controlplane.domains.identity import rules
 from controlplane.domains.identity.service import sessions
+from controlplane.domains.identity.store import enrolment
 from controlplane.domains.identity.store import people as store
 from controlplane.domains.identity.tables import Principal, RoleGrant
-from controlplane.domains.identity.types import PrincipalKind
+from controlplane.domains.identity.types import PrincipalKind, Purpose
 from controlplane.domains.policy import service as policy
 from controlplane.domains.policy.types import Resource
 from controlplane.kit.errors import BadInput, Conflict, NotFound, Refused
@@ -100,9 +101,13 @@ async def name_of(tx: Tx, principal_id: str) -> str:
 
 
 async def grant_role(tx: Tx, actor: Actor, *, name: str, role: Role) -> RoleGrant:
-    """Give a user a role. Nobody grants himself, and a security administrator is made by one."""
+    """Give a user a role. Nobody grants himself, and a security administrator is made by one.
+
+    Who becomes one enrols anew with a code of hers: a platform administrator may know what opened the account so far.
+    """
     if role == Role.SECURITY_ADMIN:  # a platform administrator gives every role but the one that watches him
         await policy.require(tx, actor, "security_role.grant", Resource("role", role))
+        await enrolment.lock_first_start(tx)  # before the account, as who finishes an enrolment does
     else:
         await policy.require(tx, actor, "role.grant", Resource("role", role))
     row = await _lock(tx, name)
@@ -112,6 +117,9 @@ async def grant_role(tx: Tx, actor: Actor, *, name: str, role: Role) -> RoleGran
         return live
     held = (await store.list_live_roles(tx, [row.id])).get(row.id, [])
     _refuse_mixture(row, held, role)
+    if role == Role.SECURITY_ADMIN:
+        await enrolment.mark_codes_expired(tx, Purpose.USER, row.id)
+        await shut_until_enrolled(tx, actor, row)
     grant = RoleGrant(
         id=new_id("grant"), principal_id=row.id, role=role, granted_by=actor.id, granted_at=tx.now, revoked_by=None,
         revoked_at=None,
