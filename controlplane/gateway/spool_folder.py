@@ -57,7 +57,7 @@ class SpoolReader:
     def read(self, *, below: int | None = None) -> list[bytes]:
         """Return the next lines for one shipment, at most up to number `below`."""
         lines: list[bytes] = []
-        if self._end_seq is not None and self.next_seq >= self._end_seq:
+        if self._is_shipped_whole():
             return lines
         size, seq = 0, self.next_seq
         for segment, offset, skipped in self._parts(seq):
@@ -73,6 +73,10 @@ class SpoolReader:
                 self._at = (segment.path, at, number + 1)
         return lines
 
+    def _is_shipped_whole(self) -> bool:
+        """Say whether nothing of a closed spool is left to ship; after a restart only the notes on the disk tell."""
+        return self._end_seq is not None and self.next_seq >= self._end_seq
+
     def _parts(self, seq: int) -> list[tuple[Segment, int, int]]:
         """Return the segments to read: each with the offset to begin at, and the number of the line there."""
         found = segments(self.folder)
@@ -85,6 +89,8 @@ class SpoolReader:
 
     def backlog_bytes(self) -> int:
         """Return the size of what is not shipped: whole segments, and of the one being shipped what is left of it."""
+        if self._is_shipped_whole():
+            return 0
         found = segments(self.folder)
         shipped = self.next_seq
         left = sum(

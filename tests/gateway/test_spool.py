@@ -313,3 +313,22 @@ def test_segments_that_are_shipped_and_old_are_deleted_and_no_others(tmp_path, m
     left = [segment.first for segment in segments(folder)]
     assert left == [first for first in firsts if first >= 10 or first == max(f for f in firsts if f <= 10)]
     assert read_spool(folder).chain.next_seq == 20
+
+
+def test_a_dead_spool_that_was_shipped_whole_is_no_backlog_after_a_restart_and_is_removed_when_old(tmp_path):
+    folder = dead(tmp_path, Opened(at_us=0, node="gw1"), intent("req_a"), outcome("req_a"))
+    (first,) = adopt_dead(tmp_path, set(), 7)
+    assert first.backlog_bytes() > 0
+    first.move(len(first.read()))
+    os.close(first._lock)  # noqa: SLF001 - as its process dies
+
+    (second,) = adopt_dead(tmp_path, set(), 8)
+
+    assert second.read() == []
+    assert second.backlog_bytes() == 0
+    now = datetime.now(UTC)
+    assert not second.is_over(now), "it is kept for a control plane that comes back from an older backup"
+    second.drop_old(now + timedelta(days=8), kept_bytes=1 << 20)
+    assert second.is_over(now + timedelta(days=8))
+    second.remove()
+    assert not folder.exists()
