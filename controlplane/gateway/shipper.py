@@ -50,11 +50,20 @@ class Shipper:
         """Ship all there is. Raises Unavailable; what was not taken is sent again by the next step."""
         try:
             await self._adopt()
-            for reader in self._adopted:
-                await self._ship(reader, below=None)
-            await self._ship(self._own, below=self._spool.durable_seq)
+            await self._ship_each()
         finally:
             await self._tidy()
+
+    async def _ship_each(self) -> None:
+        """Ship every spool, also when one is refused; raises the first Unavailable at the end."""
+        first: Unavailable | None = None
+        for reader, below in (*((one, None) for one in self._adopted), (self._own, self._spool.durable_seq)):
+            try:
+                await self._ship(reader, below=below)
+            except Unavailable as error:
+                first = first or error
+        if first is not None:
+            raise first
 
     async def _adopt(self) -> None:
         now_s = self._clock.monotonic()
