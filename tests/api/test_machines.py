@@ -329,7 +329,23 @@ async def test_revoking_twice_is_one_revocation(plane: ControlPlane, declared: s
 
     assert [answer.status_code for answer in answers] == [201] * 6
     assert len(listed) == 1
-    assert (await events(plane, declared)).count(("node.revoked", "gpu1")) == 1
+    told = await events(plane, declared)
+    assert (told.count(("node.revoked", "gpu1")), told.count(("node.revoked_again", "gpu1"))) == (1, 5)
+
+
+async def test_a_second_revocation_ends_tokens_and_joins_that_were_made_since_the_first(
+    plane: ControlPlane, declared: str
+) -> None:
+    plane.admin_app.state.authority = make_authority(SITE, LeafTerms(joins_need_approval=True))
+    async with plane.client(declared) as client:
+        await client.post("/nodes/gpu1/revocations", json={"reason": "lost"})
+        token, request = await token_for(plane, declared), make_request("gpu1")[1]
+        await join(plane, token, request)
+        unused = await token_for(plane, declared)
+        await client.post("/nodes/gpu1/revocations", json={"reason": "still lost"})
+
+    assert (await join(plane, unused)).status_code == httpx.codes.UNAUTHORIZED
+    assert (await join(plane, token, request)).status_code == httpx.codes.FORBIDDEN
 
 
 async def test_a_leaf_of_another_site_is_nobody(plane: ControlPlane) -> None:

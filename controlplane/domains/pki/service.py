@@ -152,13 +152,16 @@ async def record_own_leaf(tx: Tx, actor: Actor, *, leaf: IssuedLeaf, fingerprint
 
 
 async def revoke_node(tx: Tx, actor: Actor, *, node: str, reason: str) -> Revocation:
-    """Put a machine out at once, with its services, until it joins again. Revoking it again changes nothing."""
+    """Put a machine out at once, with its services, until it joins again.
+
+    Revoking it again keeps the first revocation, and ends the tokens and waiting joins that were made since.
+    """
     await policy.require(tx, actor, "node.revoke", node)
     made = Revocation(id=new_id("revocation"), node=node, reason=reason, revoked_at=tx.now, revoked_by=actor.id)
-    if await store.mark_open_revocation(tx, made):
-        await store.mark_tokens_expired(tx, node)
-        await store.mark_joins_refused(tx, node, actor.id)
-        await audit.record(tx, actor, "node.revoked", node, reason=reason)
+    event = "node.revoked" if await store.mark_open_revocation(tx, made) else "node.revoked_again"
+    await store.mark_tokens_expired(tx, node)
+    await store.mark_joins_refused(tx, node, actor.id)
+    await audit.record(tx, actor, event, node, reason=reason)
     found = await store.find_open_revocation(tx, node)
     return found if found is not None else made
 
