@@ -18,6 +18,9 @@ Fqdn = Annotated[
 ]
 
 
+DATABASE_ROLES = frozenset({"redoubt", "redoubt_owner", "postgres"})  # a node's certificate carries the node's name
+
+
 class Part(BaseModel):
     """Unknown keys are refused and values never change."""
 
@@ -142,6 +145,9 @@ def _repeated(site: Site) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
     for index, node in enumerate(site.nodes):
         if node.name == "site":  # subject of incidents and records
             yield ("nodes", index, "name"), "the name site is that of the whole", "give it another name"
+        if node.name in DATABASE_ROLES:
+            cause = f"the name {node.name} is a database role, for which the node's certificate could be taken"
+            yield ("nodes", index, "name"), cause, "give it another name"
         for gpu_type, count in Counter(gpus.type for gpus in node.gpus).items():
             if count > 1:
                 yield (

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.sitespec.spec import DATABASE_ROLES
 from controlplane.sitespec.text import WrongSpec, parse_site
 
 PRACTICE = Path("inventory/practice/site.yml")
@@ -21,6 +22,13 @@ WRONG = {
     "an address twice": ("10.77.0.12", "10.77.0.11", "already taken by gpu1", "another address"),
     "a name twice": ("name: gpu2", "name: gpu1", "already taken by gpu1", "another name"),
     "the name of the whole": ("name: gpu2", "name: site", "the name site is that of the whole", "another name"),
+    "the name of the service's database role": (
+        "name: gpu2",
+        "name: redoubt",
+        "the name redoubt is a database role, for which the node's certificate could be taken",
+        "another name",
+    ),
+    "the name of the database's own role": ("name: gpu2", "name: postgres", "is a database role", "another name"),
     "an unknown zone": (
         "    zone: north\n    cpus: 8",
         "    zone: south\n    cpus: 8",
@@ -61,6 +69,14 @@ def test_a_wrong_spec_names_line_cause_and_next_step(good, bad, cause, remedy):
     assert cause in told
     assert remedy in told
     assert refusal.value.exit_code == 2
+
+
+def test_every_name_that_the_database_maps_to_a_role_is_refused_to_nodes():
+    lines = Path("playbooks/roles/postgres/templates/pg_ident.conf.j2").read_text().splitlines()
+    mapped = {name for line in lines if not line.startswith("#") for name in line.split()[1:]}
+
+    assert mapped
+    assert mapped <= DATABASE_ROLES
 
 
 @pytest.mark.parametrize(
