@@ -3,10 +3,10 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from ipaddress import ip_address, ip_network
 
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import NEWCOMER
+from controlplane.kit.source import group
 from controlplane.kit.tx import Database
 
 SPAN = timedelta(minutes=1)
@@ -52,15 +52,6 @@ class DenialCounter:
 
     def _place(self, source: str) -> str:
         return source if source in self._tallies or len(self._tallies) < MOST_SOURCES else ELSEWHERE
-
-
-def group(source: str) -> str:
-    """Return an address, or the /64 that an IPv6 neighbour can move within at will."""
-    try:
-        address = ip_address(source)
-    except ValueError:
-        return source or "local"
-    return str(address) if address.version == 4 else str(ip_network((address, 64), strict=False))
 
 
 async def record_counts(database: Database, tallies: list[Tally]) -> None:

@@ -12,9 +12,11 @@ from controlplane.domains.factors.rules.throttle import (
     charged,
     delay,
     forgiven,
+    subjects_of,
     unused,
     wait_s,
 )
+from controlplane.domains.factors.types import Claim
 
 START = datetime(2026, 11, 27, tzinfo=UTC)
 
@@ -41,6 +43,18 @@ def test_wrong_guesses_are_forgotten_a_day_after_the_last():
     count = Count(50, START, START)
 
     assert charged(count, START + timedelta(days=1, seconds=1), ACCOUNT).failures == 1
+
+
+def test_guesses_from_anywhere_in_one_ipv6_network_count_together():
+    first, second, other = (subjects_of(Claim("", "", f"2001:db8:0:{end}")) for end in ("1::1", "1:2:3:4:5", "2::1"))
+
+    assert first == second != other
+
+
+def test_ipv4_callers_count_each_for_itself_however_their_address_is_written():
+    plain, mapped, other = (subjects_of(Claim("", "", ip)) for ip in ("10.0.0.1", "::ffff:10.0.0.1", "::ffff:10.0.0.2"))
+
+    assert plain == mapped != other
 
 
 class Throttle(RuleBasedStateMachine):

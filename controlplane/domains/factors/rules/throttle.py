@@ -6,6 +6,7 @@ from math import ceil
 
 from controlplane.domains.factors.types import Claim
 from controlplane.kit.canonical import sha256_hex
+from controlplane.kit.source import group
 
 LONGEST = timedelta(minutes=15)
 
@@ -33,7 +34,7 @@ class Count:
 
 def subjects_of(claim: Claim) -> dict[str, Limits]:
     """Return what a guess counts for: the account, if one is named, and where it came from."""
-    source = {f"source:{claim.source}": SOURCE}
+    source = {f"source:{group(claim.source)}": SOURCE}
     return source | {account_of(claim): ACCOUNT} if claim.principal_id or claim.name else source
 
 
