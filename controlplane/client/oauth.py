@@ -25,6 +25,7 @@ WAITING = frozenset({"authorization_pending", "slow_down"})
 REMEDIES = {
     "access_denied": "ask whoever was to approve it",
     "expired_token": "start again: redoubt sign-in",
+    "slow_down": "too many sign-ins wait for approval from this address: approve one, or try again in ten minutes",
     "invalid_client": "this key or this client does not count: redoubt client show ID",
 }
 

@@ -21,6 +21,7 @@ FIRST_INTERVAL_S = 5
 SLOW_DOWN_S = 5  # RFC 8628, 3.5
 LONGEST_INTERVAL_S = 60
 
+MOST_OPEN_DEVICES = 20  # codes of one source that wait for a decision
 MOST_WRONG_CODES = 5  # of one session; then it has to sign in anew
 PROMPTS = frozenset({"none", "login", "consent", "select_account"})
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 
-from sqlalchemy import CursorResult, delete, select, update
+from sqlalchemy import CursorResult, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from controlplane.domains.oauth.tables import (
@@ -61,6 +61,11 @@ async def find_code(tx: Tx, sha256: str) -> AuthorizationCode | None:
 async def find_device_code(tx: Tx, sha256: str) -> DeviceCode | None:
     query = select(DeviceCode).where(DeviceCode.sha256 == sha256).with_for_update()
     return (await tx.session.scalars(query.execution_options(populate_existing=True))).one_or_none()
+
+
+async def count_open_devices(tx: Tx, source: str) -> int:
+    waits = (DeviceCode.source == source) & DeviceCode.decided_at.is_(None) & (DeviceCode.expires_at > tx.now)
+    return await tx.session.scalar(select(func.count()).select_from(DeviceCode).where(waits)) or 0
 
 
 async def find_device_by_user_code(tx: Tx, user_code_sha256: str) -> DeviceCode | None:

@@ -7,11 +7,12 @@ from authlib.consts import default_json_headers
 from authlib.oauth2.rfc6749 import InvalidRequestError, InvalidScopeError, UnauthorizedClientError
 from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc7662 import IntrospectionEndpoint
-from authlib.oauth2.rfc8628 import DeviceAuthorizationEndpoint
+from authlib.oauth2.rfc8628 import DeviceAuthorizationEndpoint, SlowDownError
 
 from controlplane.domains.identity.types import TokenFacts
 from controlplane.domains.oauth import rules
 from controlplane.domains.oauth.service import devices, tokens
+from controlplane.domains.oauth.types import Refusal
 from controlplane.web.oidc.client import DEVICE_CODE, PROOFS
 from controlplane.web.oidc.request import OidcRequest, wait
 
@@ -40,6 +41,8 @@ class DeviceAuthorization(DeviceAuthorizationEndpoint):
                 host=_host(request.form.get("device_host", "")),
             )
         )
+        if isinstance(start, Refusal):
+            raise SlowDownError
         body = {
             "device_code": start.device_code,
             "user_code": start.user_code,

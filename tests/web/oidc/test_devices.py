@@ -1,13 +1,14 @@
 """The device flow (RFC 8628): pending, too fast, denied, expired, replayed, guessed, and another client's."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from controlplane.domains.audit.types import Role
+from controlplane.domains.audit.types import NEWCOMER, Role
 from controlplane.domains.identity.service import sessions
 from controlplane.domains.oauth.service import devices
-from controlplane.domains.oauth.types import CLI
+from controlplane.domains.oauth.types import CLI, DeviceStart
 from controlplane.kit.errors import Denied, NotFound, RedoubtError
 from tests.support.control_plane import ControlPlane
 from tests.support.oauth import DEVICE_GRANT, Party, events, native_party, service_party
@@ -152,3 +153,27 @@ async def test_a_host_that_is_no_hosts_name_is_not_shown_to_anybody(plane: Contr
         request = await devices.get_device_request(tx, actor, plane.means, user_code=started["user_code"])
 
     assert (request.host, request.source, request.client_name) == ("", "10.0.0.9", CLI.name)
+
+
+async def test_a_source_with_twenty_codes_that_wait_gets_no_more_until_they_are_over(
+    plane: ControlPlane, cli: Party
+) -> None:
+    for _ in range(19):
+        await begin(cli)
+    person, decided = await plane.signed_in(Role.OPERATOR), await begin(cli)
+    fields = {**cli.fields, "scope": "openid api"}
+    before = await events(plane)
+
+    refused = await cli.post("/oauth/device_authorization", fields)
+
+    assert (refused.status_code, refused.json()["error"]) == (400, "slow_down")
+    assert await events(plane) == before
+    await decide(plane, person.access, decided["user_code"], approve=False)
+    await begin(cli)
+    assert (await cli.post("/oauth/device_authorization", fields)).json()["error"] == "slow_down"
+    async with plane.database.transaction() as tx:
+        elsewhere = replace(NEWCOMER, source="10.0.0.10")
+        begun = await devices.begin_device(tx, elsewhere, client=CLI, scopes=frozenset({"openid"}), host="")
+    assert isinstance(begun, DeviceStart)
+    plane.clock.move(601)
+    await begin(cli)

@@ -23,9 +23,16 @@ from controlplane.kit.tx import Tx
 DEVICE_PREFIX = "rdd"
 
 
-async def begin_device(tx: Tx, actor: Actor, *, client: Client, scopes: frozenset[str], host: str) -> DeviceStart:
-    """Give a device its two codes; one it keeps, the other a person reads from its screen."""
+async def begin_device(
+    tx: Tx, actor: Actor, *, client: Client, scopes: frozenset[str], host: str
+) -> DeviceStart | Refusal:
+    """Give a device its two codes; one it keeps, the other a person reads from its screen.
+
+    Nobody has to sign in for this, so a source has a bounded number of codes that wait.
+    """
     await policy.require(tx, actor, "device.begin", client.id)
+    if await store.count_open_devices(tx, actor.source) >= rules.MOST_OPEN_DEVICES:
+        return Refusal.SLOW_DOWN
     device_code = new_token(DEVICE_PREFIX)
     user_code = "".join(secrets.choice(rules.USER_CODE_LETTERS) for _ in range(rules.USER_CODE_LENGTH))
     row = DeviceCode(
