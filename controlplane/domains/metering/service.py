@@ -57,5 +57,9 @@ async def _record_act(
     policy_digest: str,
 ) -> None:
     around = tx.session.info
-    around["request_id"], around["policy_digest"] = line.request, policy_digest  # the gateway's, not this request's
-    await audit.record(tx, actor, event, line.request, **line.model_dump(exclude=CHAIN | OF_ACTOR), **spool)
+    own = {name: around.get(name, "") for name in ("request_id", "policy_digest")}
+    around |= {"request_id": line.request, "policy_digest": policy_digest}  # the gateway's, not this request's
+    try:
+        await audit.record(tx, actor, event, line.request, **line.model_dump(exclude=CHAIN | OF_ACTOR), **spool)
+    finally:
+        around |= own

@@ -75,6 +75,20 @@ async def test_every_line_becomes_one_event_of_its_key_in_order(plane: ControlPl
         assert (await tx.session.get_one(GatewaySpool, ("gateway", BOOT))).closed_at is not None
 
 
+async def test_the_request_of_a_line_is_told_by_that_line_alone(plane: ControlPlane):
+    await ship(plane, 0, whole_spool())
+
+    events = [(e.event, json.loads(e.body)) for e in await merged(plane)]
+
+    assert [body["request"] for event, body in events if event.startswith("inference.")] == [
+        "req_a", "req_a", "req_b", "req_b", "req_c",
+    ]  # fmt: skip
+    (opened,) = (body for event, body in events if event == "spool.opened")
+    (closed,) = (body for event, body in events if event == "spool.closed")
+    assert closed["request"] == opened["request"] != ""
+    assert closed["decision"]["policy"] == opened["decision"]["policy"] != ""
+
+
 async def test_sent_again_in_any_overlap_or_at_once_each_line_counts_once(plane: ControlPlane):
     spool = whole_spool()
     for first, last in ((0, 3), (0, 3), (1, 5), (5, 5), (3, 7), (0, 7)):
