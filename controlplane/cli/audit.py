@@ -117,7 +117,7 @@ def verify(
     path: Annotated[Path, typer.Argument(metavar="FOLDER", help="An export, or one .tlog-proof.")],
     key: Annotated[list[str] | None, typer.Option(help="A trusted verifier key, or a file of them.")] = None,
     seen: Annotated[list[Path] | None, typer.Option(help="A checkpoint that was kept earlier.")] = None,
-    witnesses: Annotated[int, typer.Option(min=0, help="How many must have signed the newest checkpoint.")] = 0,
+    witnesses: Annotated[int, typer.Option(min=0, help="How many keys of --key must have signed the newest.")] = 0,
     event: Annotated[Path | None, typer.Option(help="The entry that a proof is about.")] = None,
     *,
     as_json: Json = False,

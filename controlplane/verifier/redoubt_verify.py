@@ -16,7 +16,7 @@ import re
 import sys
 from base64 import b64decode, b64encode
 from binascii import Error as BadBase64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256, sha512
@@ -64,6 +64,7 @@ NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 SIGNATURE = re.compile(r"— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})")
 SLACK = timedelta(seconds=60)  # the longest transaction: it is sealed when it commits, and says when it began
 EMPTY_ROOT = sha256(b"").digest()
+UNSHOWN = {"ok", "not_checked", "keys", "witnesses", "exported_witness_keys"}
 
 Point = tuple[int, int, int, int]
 State = tuple[str, int, bytes]
@@ -208,27 +209,28 @@ def read_state(body: str) -> State:
 
 
 class Keys:
-    """Which keys of the log and of its witnesses are believed."""
+    """Which keys of the log and of its witnesses are known; `given` are those that do not come from the export."""
 
-    def __init__(self, lines: Sequence[str]) -> None:
-        self.known = {(key.name, key.id): key for key in map(read_key, lines)}
+    def __init__(self, given: Sequence[str], exported: Sequence[str] = ()) -> None:
+        self.given = set(map(read_key, given))
+        self.known = {(key.name, key.id): key for key in [*map(read_key, exported), *self.given]}
         self.used: set[Key] = set()
 
-    def check(self, text: str, origin: str) -> tuple[State, dict[str, int]]:
-        """Check every signature of a checkpoint; return its state and {witness: POSIX time}."""
+    def check(self, text: str, origin: str) -> tuple[State, dict[Key, int]]:
+        """Check every signature of a checkpoint; return its state and {a witness's key: POSIX time}."""
         body, signatures = read_note(text)
         state = read_state(body)
         if state[0] != origin:
             raise Failed("origin", f"a checkpoint of {state[0]!r} in a log of {origin!r}")
-        by_log, seen = False, {}  # type: bool, dict[str, int]
+        by_log, seen = False, {}  # type: bool, dict[Key, int]
         for name, key_id, given in signatures:
             key = self.known.get((name, key_id))
             if key is None:
                 raise Failed("signature", f"{name} signed {state[1]} entries with a key that is not trusted")
             message, value = body.encode(), given
             if key.kind == 4:
-                seen[name] = int.from_bytes(given[:8], "big")
-                message, value = f"cosignature/v1\ntime {seen[name]}\n{body}".encode(), given[8:]
+                seen[key] = int.from_bytes(given[:8], "big")
+                message, value = f"cosignature/v1\ntime {seen[key]}\n{body}".encode(), given[8:]
             elif name == origin:
                 by_log = True
             if not is_signed(key.public, message, value):
@@ -249,6 +251,8 @@ def check_proof(text: str, entry_hash: bytes, keys: Keys, origin: str, index: in
         raise Failed("proof", "a proof of another entry")
     (_, size, root), _ = keys.check(note, origin)
     position, last, found = int(lines[1][6:]), size - 1, entry_hash
+    if position >= size:
+        raise Failed("proof", "an index beyond the tree")
     for line in lines[2:]:
         other = decode(line, "proof", "a hash")
         if last <= 0:
@@ -416,25 +420,45 @@ class Folder:
 def check_folder(path: Path, trusted: Sequence[str], seen: Sequence[str], least: int) -> dict[str, Any]:
     """Check a whole export; return what was found. Raises Failed at the first thing that does not hold."""
     folder = Folder(path)
-    own = [*folder.lines("keys/log.txt"), *folder.lines("keys/witnesses.txt")]
-    keys = Keys(trusted or own)
-    if trusted:
-        keys.known.update({k: v for k, v in Keys(folder.lines("keys/witnesses.txt")).known.items() if v.kind == 4})
+    keys = keys_for(folder, trusted)
     states: dict[int, bytes] = {}
-    cosigned: dict[int, dict[str, int]] = {}
+    cosigned: dict[int, dict[Key, int]] = {}
     for size, note in folder.notes().items():
         (_, signed, root), cosigned[size] = keys.check(note, folder.origin)
         if signed != size:
             raise Failed("checkpoint", f"the checkpoint of {size} entries is one of {signed}")
         states[size] = root
+    newest = max(states)
     check_seen(folder, keys, states, seen)
-    found = check_entries(folder, states)
+    found = check_entries(folder, keys, states, newest)
     check_witness_times(cosigned)
-    newest = cosigned[max(states)]
-    if len(newest) < least:
-        raise Failed("witnesses", f"{len(newest)} witnesses signed the newest checkpoint, {least} were asked for")
-    used = sorted(f"{key.name}+{key.id.hex()}" for key in keys.used)
-    return {**found, "witnesses": sorted(newest), "keys": used}
+    check_witnesses(cosigned[newest], keys, least)
+    witnesses = sorted({key.name for key in cosigned[newest]})
+    exported = [key for key in keys.used - keys.given if key.kind == 4]
+    return {
+        **found,
+        "witnesses": witnesses,
+        "keys": shown_keys(keys.used),
+        "exported_witness_keys": shown_keys(exported),
+    }
+
+
+def keys_for(folder: Folder, trusted: Sequence[str]) -> Keys:
+    """Return the keys of an export: with trusted ones it says nothing of the log's own key, only of witnesses."""
+    exported = [*folder.lines("keys/log.txt"), *folder.lines("keys/witnesses.txt")]
+    return Keys(trusted, [line for line in exported if read_key(line).kind == 4 or not trusted])
+
+
+def check_witnesses(newest: dict[Key, int], keys: Keys, least: int) -> None:
+    """Count the witnesses whose key was given: whoever made an export can put any key into it."""
+    count = len({key.name for key in newest if key in keys.given})
+    if count < least:
+        text = f"{count} witnesses whose key was given by --key signed the newest checkpoint, {least} were asked for"
+        raise Failed("witnesses", text)
+
+
+def shown_keys(keys: Iterable[Key]) -> list[str]:
+    return sorted(f"{key.name}+{key.id.hex()}" for key in keys)
 
 
 def check_seen(folder: Folder, keys: Keys, states: dict[int, bytes], seen: Sequence[str]) -> None:
@@ -447,8 +471,11 @@ def check_seen(folder: Folder, keys: Keys, states: dict[int, bytes], seen: Seque
             raise Failed("split", f"two roots for {size} entries: this log is not the one that was seen before")
 
 
-def check_entries(folder: Folder, states: dict[int, bytes]) -> dict[str, Any]:
-    """Read the log once: every entry, the tree over them at every signed size, and the proofs."""
+def check_entries(folder: Folder, keys: Keys, states: dict[int, bytes], newest: int) -> dict[str, Any]:
+    """Read the log once: every entry, the tree over them at every signed size, and the proofs.
+
+    `newest` is the size of the export's own newest checkpoint; `states` has those that were seen elsewhere too.
+    """
     tree, clocks, ids, allowed = Tree(), Clocks(), set(), 0  # type: Tree, Clocks, set[str], int
     proofs = {name[7:-11]: name for name in folder.files if name.startswith("proofs/")}
     proved: dict[str, tuple[int, bytes]] = {}
@@ -471,11 +498,11 @@ def check_entries(folder: Folder, states: dict[int, bytes]) -> dict[str, Any]:
         tree.add(leaf)
         if tree.size in states and tree.root() != states[tree.size]:
             raise Failed("tree", f"the first {tree.size} entries are not those that were signed")
-    check_ends(folder, states, tree.size)
+    check_ends(folder, newest, tree.size)
     if purged and purged[-1] >= allowed:
         raise Failed("gap", f"the body of entry {purged[-1]} is gone, and no purge in the log accounts for it")
-    check_proofs(folder, proofs, proved)
-    return {"entries": tree.size, "checkpoints": len(states), "purged": len(purged), "proofs": len(proofs)}
+    check_proofs(folder, keys, proofs, proved)
+    return {"entries": tree.size, "checkpoints": len(folder.checkpoints), "purged": len(purged), "proofs": len(proofs)}
 
 
 def purged_before(line: bytes) -> int:
@@ -484,19 +511,18 @@ def purged_before(line: bytes) -> int:
     return before if type(before) is int else 0
 
 
-def check_ends(folder: Folder, states: dict[int, bytes], size: int) -> None:
+def check_ends(folder: Folder, newest: int, size: int) -> None:
     """The manifest, the entries and the newest checkpoint must speak of the same number of entries."""
     if size != folder.size:
         raise Failed("gap", f"{size} entries, and the manifest speaks of {folder.size}")
-    if max(states) > size:
-        raise Failed("gap", f"the newest checkpoint is over {max(states)} entries, there are {size}")
-    if max(states) < size:
-        raise Failed("checkpoint", f"no checkpoint covers the entries from {max(states)} to {size}")
+    if newest > size:
+        raise Failed("gap", f"the newest checkpoint is over {newest} entries, there are {size}")
+    if newest < size:
+        raise Failed("checkpoint", f"no checkpoint covers the entries from {newest} to {size}")
 
 
-def check_proofs(folder: Folder, proofs: dict[str, str], proved: dict[str, tuple[int, bytes]]) -> None:
-    """Check every proof of the export against its entry."""
-    keys = Keys([*folder.lines("keys/log.txt"), *folder.lines("keys/witnesses.txt")])
+def check_proofs(folder: Folder, keys: Keys, proofs: dict[str, str], proved: dict[str, tuple[int, bytes]]) -> None:
+    """Check every proof of the export against its entry, by the keys that its checkpoints are checked by."""
     for event_id, name in proofs.items():
         if event_id not in proved:
             raise Failed("proof", f"{name} proves an event that is not in the log")
@@ -504,11 +530,11 @@ def check_proofs(folder: Folder, proofs: dict[str, str], proved: dict[str, tuple
         check_proof(folder.text(name), leaf, keys, folder.origin, number)
 
 
-def check_witness_times(cosigned: dict[int, dict[str, int]]) -> None:
+def check_witness_times(cosigned: dict[int, dict[Key, int]]) -> None:
     """A witness signs a longer log later."""
     newest: dict[str, int] = {}
     for size in sorted(cosigned):
-        for witness, at_s in cosigned[size].items():
+        for witness, at_s in {key.name: at_s for key, at_s in cosigned[size].items()}.items():
             if at_s < newest.get(witness, 0):
                 raise Failed("clock", f"{witness} signed {size} entries before it signed fewer")
             newest[witness] = at_s
@@ -533,6 +559,9 @@ def not_checked(found: dict[str, Any], options: argparse.Namespace) -> Iterator[
     if not options.key:
         keys = ", ".join(found.get("keys", []))
         yield f"that the keys are the site's own: compare {keys} with what the site published"
+    elif found.get("exported_witness_keys"):
+        keys = ", ".join(found["exported_witness_keys"])
+        yield f"that {keys} are the keys of witnesses: they came with the export; give those that you know by --key"
     if not options.seen:
         yield "that nothing was rewritten or cut off since you last looked: give --seen a checkpoint that you kept"
     if not options.witnesses and "witnesses" in found:
@@ -547,7 +576,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("path", type=Path)
     parser.add_argument("--key", action="append", default=[], help="a trusted verifier key, or a file of them")
     parser.add_argument("--seen", action="append", default=[], type=Path, help="a checkpoint that was kept earlier")
-    parser.add_argument("--witnesses", type=int, default=0, help="how many must have signed the newest checkpoint")
+    parser.add_argument(
+        "--witnesses", type=int, default=0, help="how many witnesses of --key must have signed the newest"
+    )
     parser.add_argument("--event", type=Path, help="the entry that a proof is about")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
@@ -572,7 +603,7 @@ def shown(answer: dict[str, Any]) -> str:
     """Return an answer as text."""
     if not answer["ok"]:
         return f"FAILED ({answer['failure']}): {answer['detail']}"
-    facts = ", ".join(f"{k} {v}" for k, v in answer.items() if k not in ("ok", "not_checked", "keys", "witnesses"))
+    facts = ", ".join(f"{k} {v}" for k, v in answer.items() if k not in UNSHOWN)
     return "\n".join([f"OK: {facts}", *(f"  not checked: {line}" for line in answer["not_checked"])])
 
 

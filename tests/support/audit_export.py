@@ -43,6 +43,7 @@ class MadeLog:
     key: Ed25519PrivateKey = LOG_KEY
     keys_from: dict[int, Ed25519PrivateKey] = field(default_factory=dict)
     witnessed: bool = True
+    witness_key: Ed25519PrivateKey = WITNESS_KEY
     purged_before: int = 0
 
     def root(self, span: Span) -> bytes:
@@ -55,7 +56,7 @@ class MadeLog:
     def note(self, size: int) -> str:
         key = next((k for start, k in sorted(self.keys_from.items(), reverse=True) if size >= start), self.key)
         made = note.sign_checkpoint(note.Checkpoint(self.origin, size, self.root(Span(0, size))), key)
-        seal = str(note.cosign(made.body, WITNESS, WITNESS_KEY, int(START.timestamp()) + size))
+        seal = str(note.cosign(made.body, WITNESS, self.witness_key, int(START.timestamp()) + size))
         return str(made) + (seal if self.witnessed else "")
 
     def checkpoints(self) -> list[Checkpoint]:
@@ -89,7 +90,7 @@ class MadeLog:
             folder,
             self.checkpoints(),
             self.entries(),
-            witness_keys=[str(note.verifier_key(WITNESS, WITNESS_KEY, note.WITNESS_KEY))] if self.witnessed else [],
+            witness_keys=[witness_key(self.witness_key)] if self.witnessed else [],
             proofs=[self.proof(index) for index in proofs],
         )
         return folder
@@ -101,6 +102,10 @@ def make_log(count: int = 20, checkpoint_at: Sequence[int] = (7, 13, 20)) -> Mad
 
 def log_key(log: MadeLog) -> str:
     return str(note.verifier_key(log.origin, log.key))
+
+
+def witness_key(key: Ed25519PrivateKey = WITNESS_KEY) -> str:
+    return str(note.verifier_key(WITNESS, key, note.WITNESS_KEY))
 
 
 def hashes_of(proof: str) -> list[bytes]:

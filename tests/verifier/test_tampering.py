@@ -16,8 +16,16 @@ from hypothesis import strategies as st
 
 from controlplane.kit.note import verifier_key
 from controlplane.verifier import redoubt_verify
-from controlplane.verifier.redoubt_verify import FAILURES, Failed, check_entry, check_unusual_entry
-from tests.support.audit_export import START, MadeLog, entry_of, log_key, make_log
+from controlplane.verifier.redoubt_verify import (
+    FAILURES,
+    Failed,
+    Keys,
+    check_entry,
+    check_proof,
+    check_unusual_entry,
+    read_key,
+)
+from tests.support.audit_export import START, MadeLog, entry_of, log_key, make_log, witness_key
 
 STOLEN = Ed25519PrivateKey.from_private_bytes(b"S" * 32)
 
@@ -54,7 +62,65 @@ def test_a_whole_export_is_good_and_says_what_was_not_checked(tmp_path: Path, ca
     assert (answer["entries"], answer["checkpoints"], answer["proofs"]) == (20, 3, 3)
     assert answer["witnesses"] == ["redoubt/north/gpu1"]
     assert any("compare redoubt/north+" in line for line in answer["not_checked"])
-    assert redoubt_verify.main([str(tmp_path / "x"), "--key", log_key(log), "--witnesses", "1"]) == 0
+    keys = ["--key", log_key(log), "--key", witness_key()]
+    assert redoubt_verify.main([str(tmp_path / "x"), *keys, "--witnesses", "1"]) == 0
+
+
+def test_a_witness_whose_key_came_with_the_export_is_not_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    log = make_log()
+    folder, by_log = log.export(tmp_path / "x"), ("--key", log_key(log))
+
+    assert verify(folder, *by_log, "--witnesses", "1", capture=capsys)[0] == "witnesses"
+    assert verify(folder, "--witnesses", "1", capture=capsys)[0] == "witnesses"
+    verdict, answer = verify(folder, *by_log, capture=capsys)
+    assert (verdict, answer["exported_witness_keys"]) == ("ok", ["+".join(witness_key().split("+")[:2])])
+    assert any("came with the export" in line for line in answer["not_checked"])
+    _, known = verify(folder, *by_log, "--key", witness_key(), capture=capsys)
+    assert not any("came with the export" in line for line in known["not_checked"])
+
+
+def test_a_new_key_under_the_name_of_a_known_witness_is_not_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    log = MadeLog(make_log().bodies, (20,), witness_key=STOLEN)
+    keys = ["--key", log_key(log), "--key", witness_key()]
+    assert verify(log.export(tmp_path / "x"), *keys, "--witnesses", "1", capture=capsys)[0] == "witnesses"
+
+
+def test_a_key_of_the_export_takes_the_place_of_no_given_one():
+    given = read_key(witness_key())
+    twin = given._replace(public=b"t" * 32)  # four bytes of an id can be met on purpose
+    keys = Keys([witness_key()])
+    assert keys.known == {(given.name, given.id): given}
+    assert twin not in keys.given
+
+
+def test_the_proofs_of_an_export_are_checked_by_the_given_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    log = make_log()
+    folder = log.export(tmp_path / "x", proofs=[4])
+    forged = MadeLog(log.bodies, (20,), key=STOLEN)
+    next((folder / "proofs").iterdir()).write_text(forged.proof(4).proof)
+    with (folder / "keys/log.txt").open("a") as file:
+        file.write(f"{log_key(forged)}\n")
+    rewrite(folder, list)
+
+    assert verify(folder, "--key", log_key(log), capture=capsys)[0] == "signature"
+
+
+def test_a_proof_of_an_index_beyond_the_tree_does_not_hold():
+    log, keys = make_log(1, (1,)), Keys([log_key(make_log()), witness_key()])
+    leaf = sha256(b"\0" + log.bodies[0].encode()).digest()
+    proof = log.proof(0).proof
+
+    assert check_proof(proof, leaf, keys, log.origin) == (0, 1)
+    with pytest.raises(Failed, match="beyond the tree"):
+        check_proof(proof.replace("index 0", "index 1"), leaf, keys, log.origin)
+
+
+def test_a_seen_checkpoint_stands_in_for_none_of_the_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = make_log().export(tmp_path / "x")
+    shutil.copy(folder / "checkpoints/20", tmp_path / "seen")
+    (folder / "checkpoints/20").unlink()
+    rewrite(folder, list)
+    assert verify(folder, "--seen", str(tmp_path / "seen"), capture=capsys)[0] == "checkpoint"
 
 
 TAMPERING: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
