@@ -9,12 +9,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from controlplane.client.audit_export import write_export
 from controlplane.contracts import audit as shapes
+from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.loops import Sealer
-from controlplane.domains.audit.types import Role
+from controlplane.domains.audit.types import SYSTEM, Actor, Role
+from controlplane.kit import note
 from controlplane.verifier import redoubt_verify
 from tests.support.control_plane import SITE, ControlPlane
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
+OLD, NEW = Ed25519PrivateKey.from_private_bytes(b"o" * 32), Ed25519PrivateKey.from_private_bytes(b"n" * 32)
+GPU1 = Actor("gpu1", Role.NODE)
 
 
 async def seal(plane: ControlPlane) -> None:
@@ -47,6 +51,33 @@ async def test_an_auditor_exports_what_the_verifier_believes(
     capsys.readouterr()  # what was logged so far
     assert redoubt_verify.main([str(tmp_path / "x"), "--key", newest["signer"], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["proofs"] == 1
+
+
+async def test_an_export_has_every_key_that_a_witness_ever_signed_with(plane: ControlPlane, tmp_path: Path):
+    auditor = await plane.person(Role.AUDITOR)
+    for key in (OLD, NEW):
+        await seal(plane)
+        async with plane.database.transaction() as tx:
+            newest = await audit.get_checkpoint(tx, None)
+            line = str(note.cosign(note.parse_note(newest.note).body, "gpu1", key, int(plane.clock.now().timestamp())))
+            by = str(note.verifier_key("gpu1", key, note.WITNESS_KEY))
+            await audit.add_cosignature(tx, GPU1, size=newest.size, verifier_key=by, line=line)
+            await audit.record(tx, SYSTEM, "thing.happened", "site")
+        plane.clock.move(60)
+    async with plane.client(auditor) as client:
+        witnesses = (await client.get("/audit/witnesses")).json()["items"]
+        checkpoints = (await client.get("/audit/checkpoints")).json()["items"]
+        entries = (await client.get("/audit/entries?limit=200")).json()["items"]
+
+    write_export(
+        tmp_path / "x",
+        [shapes.Checkpoint.model_validate(row) for row in checkpoints],
+        [shapes.Entry.model_validate(row) for row in entries],
+        witness_keys=[row["verifier_key"] for row in witnesses],
+    )
+    keys = ["--key", checkpoints[-1]["signer"], "--key", str(note.verifier_key("gpu1", NEW, note.WITNESS_KEY))]
+    assert redoubt_verify.main([str(tmp_path / "x"), *keys, "--witnesses", "1"]) == 0
+    assert len(witnesses) == 2
 
 
 async def test_reading_what_an_event_says_of_a_person_is_an_event(plane: ControlPlane):

@@ -197,6 +197,11 @@ async def list_witnesses(tx: Tx) -> Sequence[AuditCosignature]:
     return await store.list_witnesses(tx)
 
 
+async def list_witness_keys(tx: Tx) -> Sequence[AuditCosignature]:
+    """Return what each witness saw last by each of its keys: old checkpoints are signed by old keys."""
+    return await store.list_witness_keys(tx)
+
+
 async def add_cosignature(tx: Tx, actor: Actor, *, size: int, verifier_key: str, line: str) -> AuditCosignature:
     """Keep a witness's signature of one of our checkpoints; the caller knows that the key is the witness's own.
 

@@ -212,6 +212,13 @@ async def list_witnesses(tx: Tx) -> Sequence[AuditCosignature]:
     return (await tx.session.scalars(query.order_by(AuditCosignature.witness, AuditCosignature.size.desc()))).all()
 
 
+async def list_witness_keys(tx: Tx) -> Sequence[AuditCosignature]:
+    """Return the newest cosignature by every key that a witness ever signed with."""
+    by = AuditCosignature.witness, AuditCosignature.verifier_key
+    query = select(AuditCosignature).distinct(*by).order_by(*by, AuditCosignature.size.desc())
+    return (await tx.session.scalars(query)).all()
+
+
 def add_cosignature(tx: Tx, row: AuditCosignature) -> None:
     tx.session.add(row)
 
