@@ -67,7 +67,10 @@ def _replay(record: IdempotentCall, digest: str) -> None:
     if record.request_sha256 != digest:
         raise Conflict("this Idempotency-Key came with another request", remedy="use a new key for a new request")
     if not record.body:
-        raise Conflict("done before; its secret was shown once", remedy="revoke that key and make another")
+        raise Conflict(
+            "done before; its answer was shown once and is not kept",
+            remedy="if that answer is lost, take back what was made, and ask anew with a new key",
+        )
     raise Replay(record.status, record.body)
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import select
 
 from controlplane.client.reports import lines_of, write_evidence
 from controlplane.contracts.reports import AccessReport, ExportReport
 from controlplane.domains.audit.loops import Sealer
 from controlplane.domains.audit.types import Role
 from controlplane.domains.reports.service import approval_subject
+from controlplane.web.tables import IdempotentCall
 from tests.support.control_plane import SITE, ControlPlane, make_manifest
 from tests.support.source import ROOT
 
@@ -187,6 +189,22 @@ async def test_an_export_takes_two_people_and_counts_once(plane: ControlPlane, a
     answers = [await post(plane, admin, "/access-report-exports", body) for _ in range(2)]
 
     assert [answer.status_code for answer in answers] == [201, 409]
+
+
+async def test_an_export_is_not_kept_to_be_given_again(plane: ControlPlane, admin: str, auditor: str):
+    assert auditor
+    security = await plane.person(Role.SECURITY_ADMIN, name="sec")
+    ask = export(plane, "json")
+    body = ask.model_copy(update={"approval": await approval(plane, admin, ask, security)}).model_dump(mode="json")
+    async with plane.client(admin) as client:
+        client.headers["Idempotency-Key"] = "once"
+        first, second = [await client.post("/access-report-exports", json=body) for _ in range(2)]
+    async with plane.database.transaction() as tx:
+        kept = (await tx.session.scalars(select(IdempotentCall.body).where(IdempotentCall.key == "once"))).one()
+
+    assert (first.status_code, second.status_code, kept) == (201, 409, "")
+    assert "answer" in second.text
+    assert first.json()["content"] not in second.text
 
 
 async def test_an_export_that_nobody_approved_or_another_one_is_refused(plane: ControlPlane, admin: str, auditor: str):
