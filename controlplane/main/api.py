@@ -128,6 +128,7 @@ def make_server(app: FastAPI, listen: Listen, leaves: Leaves, *, machine: bool) 
         access_log=False,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,  # or whoever connects from this node says where from
         ws="none",
         limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=10,

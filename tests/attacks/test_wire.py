@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 import uvicorn
 
+from controlplane.main.api import make_server
+from controlplane.main.leaves import Leaves
+from controlplane.main.settings import Listen
 from controlplane.web.peer import PeerProtocol
 
 
@@ -50,6 +53,26 @@ async def say(port: int, *parts: bytes) -> bytes:
 
 
 ASK = b"GET /livez HTTP/1.1\r\nHost: api\r\n"
+
+
+async def say_who(scope, receive, send) -> None:
+    """Answer with the address that the application takes for the source."""
+    del receive
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": f"{scope['scheme']} from {scope['client'][0]}".encode()})
+
+
+async def test_a_header_does_not_say_where_a_request_comes_from():
+    server = make_server(say_who, Listen(host="127.0.0.1", port=0), Leaves(), machine=False)  # type: ignore[arg-type]  # a bare application
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup()
+    port = server.servers[0].sockets[0].getsockname()[1]
+    forged = b"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n"
+    answer = await say(port, ASK + forged + b"Connection: close\r\n\r\n")
+    await server.shutdown()
+
+    assert b"http from 127.0.0.1" in answer
 
 
 async def test_a_plain_request_is_answered(port: int):
