@@ -19,6 +19,7 @@ EXCEPTIONS = {
     "fleet.record_report": "telemetry every five seconds; only what changes a decision is an event",
     "identity.forget_old_tokens": "digests of sessions that were over a day ago; nothing that counts goes",
     "identity.authenticate": "the look-up that a request begins with; a browser's use keeps its session awake",
+    "identity.shut_until_enrolled": "part of role.grant and user.enrol, which have asked and record it",
     "health.record_proof": "telemetry; what it means is an incident, and that is an event",
     "keys.record_uses": "the coarse time of a use; the use itself is an event of metering",
     "pki.record_leaves": "telemetry; what it means is an incident, and that is an event",

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from controlplane.domains.audit.types import NEWCOMER
 from controlplane.domains.factors import service as factors
 from controlplane.domains.factors.types import Claim, Factor, TooManyGuesses, WrongFactor
-from controlplane.kit.errors import Unauthenticated
+from controlplane.kit.errors import Unauthenticated, Unavailable
 from tests.domains.factors.people import Person, make_person
 from tests.support.control_plane import ControlPlane
 
@@ -108,8 +108,9 @@ async def test_of_many_guesses_at_once_no_more_are_checked_than_one_after_the_ot
 
     answers = await asyncio.gather(*guesses, return_exceptions=True)
 
-    assert sum(isinstance(answer, WrongFactor) for answer in answers) == 4
-    assert sum(isinstance(answer, TooManyGuesses) for answer in answers) == 8
+    checked = sum(isinstance(answer, WrongFactor) for answer in answers)
+    assert 1 <= checked <= 4
+    assert all(isinstance(answer, WrongFactor | TooManyGuesses | Unavailable) for answer in answers)
 
 
 async def test_any_other_code_that_can_be_guessed_counts_too(plane: ControlPlane):
