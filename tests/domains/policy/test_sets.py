@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from sqlalchemy import func, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from controlplane.contracts.policy import DraftSet, Example
 from controlplane.domains.audit.types import SYSTEM, Role
@@ -12,11 +12,12 @@ from controlplane.domains.policy import service as policy
 from controlplane.domains.policy.rules import drafts, shipped
 from controlplane.domains.policy.rules.decision import decide, from_data
 from controlplane.domains.policy.rules.verbs import VERBS
-from controlplane.domains.policy.store import in_force
-from controlplane.domains.policy.tables import PolicyDecision
+from controlplane.domains.policy.store import in_force, rows
+from controlplane.domains.policy.tables import PolicyDecision, PolicySet
 from controlplane.domains.policy.types import BrokenPolicies, PolicyDenied, Resource
 from controlplane.kit.errors import NotFound, Refused, Unavailable
 from controlplane.kit.paging import Page
+from controlplane.kit.tx import Tx
 from tests.support.control_plane import ControlPlane, make_control_plane
 from tests.support.policy_sets import admin_now, approved, draft, person, publish, security_now
 
@@ -46,6 +47,47 @@ async def test_a_published_set_counts_for_another_process_within_a_second(plane:
     assert not await ask(other, "endpoint.delete")
     assert await ask(other, "endpoint.create")
     await other.database.close()
+
+
+async def test_a_set_whose_load_a_database_fault_ended_is_loaded_at_the_next_look(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+):
+    async def fail(tx: Tx, number: int) -> PolicySet | None:
+        return await tx.session.scalar(text(f"select {number} from gone"))
+
+    assert await ask(plane, "endpoint.delete")
+    await publish(plane.database, draft())
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "find_published_set", fail)
+        with pytest.raises(ProgrammingError, match="gone"):
+            await ask(plane, "endpoint.delete")
+
+    assert not await ask(plane, "endpoint.delete")
+
+
+async def test_a_slow_look_that_ends_after_a_newer_one_is_put_right_by_the_next(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+):
+    read, begun, go_on = rows.find_published_set, asyncio.Event(), asyncio.Event()
+
+    async def read_slowly_once(tx: Tx, number: int) -> PolicySet | None:
+        found = await read(tx, number)
+        if not begun.is_set():
+            begun.set()
+            await go_on.wait()
+        return found
+
+    await publish(plane.database, draft())
+    monkeypatch.setattr(rows, "find_published_set", read_slowly_once)
+    slow = asyncio.create_task(ask(plane, "endpoint.delete"))
+    await begun.wait()
+    await publish(plane.database, draft("", note="as shipped"))
+    assert await ask(plane, "endpoint.delete")
+    go_on.set()
+    await slow
+    plane.clock.move(1)
+
+    assert await ask(plane, "endpoint.delete")
 
 
 async def test_the_digest_of_what_decided_goes_into_the_transaction(plane: ControlPlane):

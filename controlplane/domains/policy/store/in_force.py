@@ -32,7 +32,10 @@ WRITTEN_AGAIN = {True: timedelta(hours=1), False: timedelta(minutes=1)}  # a mac
 
 @dataclass
 class InForce:
-    """`decider` None means that nothing good was ever loaded: everything is denied. `number` is what was tried last."""
+    """`decider` None means that nothing good was ever loaded: everything is denied.
+
+    `number` is what was loaded, or found broken, last: a load that a fault of the database ended is tried again.
+    """
 
     decider: Decider | None = None
     number: int = -1
@@ -109,16 +112,15 @@ async def _look(tx: Tx, known: InForce) -> None:
     number = await rows.newest_publication(tx)
     if number == known.number:
         return
-    known.number = number
     try:
         version, engine = await _load(tx, number)
     except BrokenPolicies as error:
-        broken = error.reasons
+        known.number, broken = number, error.reasons
     else:
         if known.decider is None or known.decider.engine.digest != engine.digest:
             known.decider = Decider(engine)
             log.info("policy.loaded", publication=number, version=version, digest=engine.digest)
-        known.version = version
+        known.number, known.version = number, version
         return
     log.error("policy.broken", publication=number, keeps=known.version if known.decider else "nothing", why=broken)
 
