@@ -400,7 +400,7 @@ class Folder:
         """Return the checkpoints by size; each that the manifest expects must be there."""
         found = {name[12:]: self.text(name) for name in self.files if name.startswith("checkpoints/")}
         expected = [str(size) for size in self.checkpoints]
-        if sorted(found) != sorted(expected) or not expected:
+        if sorted(found) != sorted(expected) or not expected or not all(map(NUMBER.fullmatch, expected)):
             raise Failed("checkpoint", f"checkpoints {sorted(set(expected) ^ found.keys())[:3]} are missing or unknown")
         return {int(size): found[size] for size in expected}
 

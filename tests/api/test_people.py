@@ -208,7 +208,9 @@ async def test_a_platform_administrators_code_lets_nobody_in_as_security_adminis
 async def test_of_six_who_show_one_users_code_at_once_one_begins(plane: ControlPlane, admin: str) -> None:
     made = (await ask(plane, admin, "POST", "/users", {"name": "joe", "roles": ["operator"]})).json()
     answers = await asyncio.gather(*(begin(plane, made["enrolment"]["code"], None) for _ in range(6)))
-    assert sorted(answer.status_code for answer in answers) == [201, 401, 401, 401, 401, 401]
+    first, *others = sorted(answer.status_code for answer in answers)
+    assert first == 201
+    assert set(others) <= {401, 429}  # six guesses of one moment: some of them may be asked to wait
 
 
 async def test_a_refused_creation_leaves_neither_user_nor_code(plane: ControlPlane, admin: str) -> None:

@@ -183,6 +183,16 @@ def test_a_missing_checkpoint_that_the_manifest_expects_is_missed(tmp_path: Path
     assert verify(folder, capture=capsys)[0] == "checkpoint"
 
 
+def test_a_checkpoint_that_has_no_size_for_a_name_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = make_log().export(tmp_path / "x")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "checkpoints/13").rename(folder / "checkpoints/abc")
+    manifest["files"]["checkpoints/abc"] = manifest["files"].pop("checkpoints/13")
+    manifest["checkpoints"] = ["abc" if size == 13 else size for size in manifest["checkpoints"]]
+    (folder / "manifest.json").write_text(json.dumps(manifest, sort_keys=True, separators=(",", ":")) + "\n")
+    assert verify(folder, capture=capsys)[0] == "checkpoint"
+
+
 def test_a_file_that_nobody_named_is_no_part_of_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = make_log().export(tmp_path / "x")
     (folder / "extra.jsonl").write_text("{}\n")

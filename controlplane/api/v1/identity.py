@@ -8,7 +8,7 @@ from controlplane.contracts import identity as contracts
 from controlplane.contracts.admin import Rows
 from controlplane.domains.audit.types import NEWCOMER
 from controlplane.domains.factors import service as factors
-from controlplane.domains.factors.types import Claim
+from controlplane.domains.factors.types import Claim, Factor
 from controlplane.domains.identity.service import break_glass, enrolment, people, sessions
 from controlplane.domains.identity.tables import Session
 from controlplane.domains.identity.types import IssuedTokens, OpenGlass
@@ -25,9 +25,9 @@ async def begin_enrolment(
     body: contracts.BeginEnrolment, request: Request, tx: Transaction
 ) -> contracts.EnrolmentBegun:
     """Spend a single-use code and set a password; the answer holds what an authenticator app needs."""
-    begun = await enrolment.begin_enrolment(
-        tx, means_of(request), code=body.code, name=body.name or "", password=body.password
-    )
+    means, anybody = means_of(request), Claim(None, "", source_of(request.scope))
+    async with factors.guessing(tx, NEWCOMER, means, anybody, Factor.ENROLMENT_CODE):
+        begun = await enrolment.begin_enrolment(tx, means, code=body.code, name=body.name or "", password=body.password)
     return contracts.EnrolmentBegun.model_validate(begun, from_attributes=True)
 
 
