@@ -1,6 +1,5 @@
 """The node as a witness of the audit log (C2SP tlog-witness): what it once saw of it can never be unsaid."""
 
-import os
 from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from controlplane.contracts.witness import Cosign, Offer, RefusalKind, Refuse
 from controlplane.kit.clock import Clock
 from controlplane.kit.crypto import load_signing_key, new_signing_key_pem
+from controlplane.kit.durable_files import replace_file
 from controlplane.kit.errors import Refused, Unavailable
 from controlplane.kit.merkle import is_consistent
 from controlplane.kit.note import (
@@ -93,7 +93,7 @@ class WitnessFolder:
     def load_key(self) -> Ed25519PrivateKey:
         """Return this node's key; the first call makes it. It never leaves the node."""
         if not self._key.exists():
-            _replace(self._key, new_signing_key_pem())
+            replace_file(self._key, new_signing_key_pem())
         return load_signing_key(self._key)
 
     def load(self) -> Memory | None:
@@ -108,7 +108,7 @@ class WitnessFolder:
         return memory
 
     def save(self, memory: Memory) -> None:
-        _replace(self._memory, f"{memory.log_key}\n{memory.note}".encode())
+        replace_file(self._memory, f"{memory.log_key}\n{memory.note}".encode())
 
 
 class Witness:
@@ -176,19 +176,3 @@ def _expect(answer: httpx.Response, status: int) -> None:
     if answer.status_code != status:
         detail = f"{answer.url.path} answered {answer.status_code}: {answer.text[:200]}"
         raise Unavailable(detail, remedy="see the log of the api")
-
-
-def _replace(file: Path, data: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = file.with_suffix(".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    fresh.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

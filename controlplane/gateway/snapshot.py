@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 
 from controlplane.contracts.snapshot import SignedSnapshot, Snapshot
 from controlplane.kit.crypto import is_signed_by
+from controlplane.kit.durable_files import replace_file
 from controlplane.kit.errors import Refused, Unavailable
 
 log = structlog.get_logger()
@@ -74,7 +74,7 @@ class SnapshotFile:
             fcntl.flock(lock, fcntl.LOCK_EX)
             saved = self.load()
             if saved is None or version > _version_of(saved):
-                _replace(self._file, signed.model_dump_json().encode())
+                replace_file(self._file, signed.model_dump_json().encode())
 
 
 def _version_of(signed: SignedSnapshot) -> int:
@@ -82,21 +82,6 @@ def _version_of(signed: SignedSnapshot) -> int:
         return Snapshot.model_validate_json(signed.payload).version
     except ValidationError:
         return -1
-
-
-def _replace(file: Path, data: bytes) -> None:
-    fresh = file.with_suffix(".new")
-    fresh.touch(mode=0o600)
-    with fresh.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    fresh.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class SnapshotFollower:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from controlplane.contracts.spool import FIRST_PREV
 from controlplane.gateway.records import AnyRecord, Chain, Closed, Intent, Outcome, read_record
+from controlplane.kit.durable_files import sync_folder
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 _LOCK = "lock"
@@ -110,14 +111,6 @@ def _cut(path: Path, size: int) -> None:
         if os.fstat(descriptor).st_size != size:
             os.ftruncate(descriptor, size)
             os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -16,10 +16,10 @@ from controlplane.gateway.spool_file import (
     SpoolFile,
     read_spool,
     segments,
-    sync_folder,
     take_lock,
     whole_lines,
 )
+from controlplane.kit.durable_files import sync_folder
 
 log = structlog.get_logger()
 

@@ -15,6 +15,7 @@ from weakref import WeakSet
 import httpx
 import structlog
 
+from controlplane.kit.durable_files import sync_folder
 from controlplane.kit.errors import BadInput
 from controlplane.kit.tls import CertificateFiles, load_pair
 
@@ -40,9 +41,9 @@ def lay_pair(folder: Path, generation: str, key_pem: str, certificate_pem: str) 
     fresh = folder / f"{CURRENT}.new"
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(generation)
-    _sync(place)
+    sync_folder(place)
     fresh.replace(folder / CURRENT)
-    _sync(folder)
+    sync_folder(folder)
     for old in folder.iterdir():  # the generation before stays for whoever is reading it now
         if old.is_dir() and not old.is_symlink() and old.name not in (generation, before):
             shutil.rmtree(old, ignore_errors=True)
@@ -129,11 +130,3 @@ def _write(path: Path, content: str, mode: int) -> None:
         file.flush()
         os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from controlplane.kit.durable_files import sync_folder
+
 LARGEST_BYTES = 64 * 1024**2  # of one file
 TAIL_BYTES = 4 * 1024**2  # how much of a file's end is read back
 PATIENCE_S = 5.0  # a disk that takes longer than this is away
@@ -95,7 +97,7 @@ class SegmentWriter:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._size = 0
         try:
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         except OSError:
             self._abandon()  # its name may not last, so nothing may be in it
             raise
@@ -160,14 +162,6 @@ def delete_older(folder: Path, before_s: float) -> int:
 
 def _joined(lines: Iterable[bytes]) -> bytes:
     return b"".join([line + b"\n" for line in lines])
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_whole(file: int, data: bytes) -> None:

@@ -91,9 +91,3 @@ def run_client_context(ca_pem: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_verify_locations(cadata=ca_pem)
     return context
-
-
-def uri_names(certificate: dict[str, object]) -> list[str]:
-    """Return the URI names of a certificate as `ssl.SSLSocket.getpeercert` gives it."""
-    names = certificate.get("subjectAltName", ())
-    return [value for kind, value in names if kind == "URI"] if isinstance(names, tuple) else []

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any  # connect arguments belong to the driver
+from typing import Any, cast  # `Any`: connect arguments belong to the driver
 
-from sqlalchemy import MetaData
+from sqlalchemy import CursorResult, MetaData, UpdateBase
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker, create_async_engine
@@ -41,6 +41,12 @@ class Tx:
 
 BeforeCommit = Callable[[Tx], Awaitable[None]]
 AfterCommit = Callable[[Tx], None]
+
+
+async def changed_one(tx: Tx, statement: UpdateBase) -> bool:
+    """Do an UPDATE, INSERT or DELETE and say whether it changed one row: of two who use one thing up, one did."""
+    done = await tx.session.execute(statement)
+    return cast("CursorResult[object]", done).rowcount == 1  # those three always give a CursorResult
 
 
 class Database:

@@ -1,14 +1,13 @@
 """A browser's sign-in takes two pages: between them stands one row, good once, for five minutes, from one address."""
 
 from datetime import timedelta
-from typing import cast
 
-from sqlalchemy import ColumnElement, CursorResult, delete, select, update
+from sqlalchemy import ColumnElement, delete, select, update
 
 from controlplane.domains.factors.types import Claim
 from controlplane.kit.canonical import sha256_hex
 from controlplane.kit.crypto import new_token
-from controlplane.kit.tx import Tx
+from controlplane.kit.tx import Tx, changed_one
 from controlplane.web.tables import HalfSignIn
 
 LIFETIME = timedelta(minutes=5)
@@ -35,8 +34,7 @@ async def find_half(tx: Tx, secret: str, source: str) -> Claim | None:
 
 async def use_half(tx: Tx, secret: str, source: str) -> bool:
     """Use it up; of two that finish the same sign-in one does."""
-    done = await tx.session.execute(update(HalfSignIn).where(_is_live(tx, secret, source)).values(used_at=tx.now))
-    return cast("CursorResult[object]", done).rowcount == 1  # an UPDATE always gives a CursorResult
+    return await changed_one(tx, update(HalfSignIn).where(_is_live(tx, secret, source)).values(used_at=tx.now))
 
 
 def _is_live(tx: Tx, secret: str, source: str) -> ColumnElement[bool]:

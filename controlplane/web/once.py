@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from controlplane.domains.audit.types import Actor
 from controlplane.kit.canonical import sha256_hex
 from controlplane.kit.errors import Conflict
-from controlplane.kit.tx import Tx
+from controlplane.kit.tx import Tx, changed_one
 from controlplane.web.actor import Person
 from controlplane.web.tables import IdempotentCall
 from controlplane.web.transaction import Transaction
@@ -56,9 +56,9 @@ async def begin_call(
     digest = sha256_hex(str(request.scope["path"]).encode() + b"\n" + await request.body())
     await tx.session.execute(delete(IdempotentCall).where(IdempotentCall.at < tx.now - KEPT))
     row = {"actor": actor.id, "key": idempotency_key, "request_sha256": digest, "at": tx.now, "status": 0, "body": ""}
-    claimed = await tx.session.execute(insert(IdempotentCall).values(row).on_conflict_do_nothing())
+    claimed = await changed_one(tx, insert(IdempotentCall).values(row).on_conflict_do_nothing())
     record = await tx.session.get_one(IdempotentCall, (actor.id, idempotency_key))
-    if claimed.rowcount == 0:  # type: ignore[attr-defined]  # an INSERT gives a CursorResult
+    if not claimed:
         _replay(record, digest)
     return Call(tx, actor, record)
 

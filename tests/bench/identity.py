@@ -89,14 +89,7 @@ def main() -> None:
         return
     print(f"identity, on {machine()}")
     for figure in figures:
-        goal = (
-            ""
-            if figure.goal is None
-            else f"  goal <= {figure.goal}: {'met' if figure.ratio <= figure.goal else 'MISSED'}"
-        )
-        print(
-            f"{figure.name:44} {figure.us:9.1f} us   {figure.ratio:5.2f} x {figure.raw} ({figure.raw_us:.1f} us){goal}"
-        )
+        print(line(figure))
     for name, value in facts.items():
         print(f"{name:44} {value}")
 

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ssl import SSLSocket
+from typing import Any
 
-from controlplane.kit.tls import CertificateFiles, server_context, uri_names
+from controlplane.kit.tls import CertificateFiles, server_context
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,9 @@ class _Handler(BaseHTTPRequestHandler):
         assert isinstance(self.connection, SSLSocket)
         certificate = self.connection.getpeercert() or {}
         body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.api.received.append(Received(self.path, body, uri_names(dict(certificate))))
+        names: Any = certificate.get("subjectAltName", ())  # ssl gives one type for every field of a certificate
+        uris = [value for kind, value in names if kind == "URI"]
+        self.server.api.received.append(Received(self.path, body, uris))
         self.send_response(self.server.api.status)
         self.end_headers()
 

@@ -15,6 +15,7 @@ from controlplane.domains.audit.tables import AuditCheckpoint
 from controlplane.domains.audit.types import SYSTEM, Role, Unrecorded
 from controlplane.kit.canonical import canonical_json
 from controlplane.kit.clock import Clock
+from controlplane.kit.durable_files import replace_file
 from controlplane.kit.merkle import TILE_HEIGHT, Span, leaf_hash, tile_number, tile_path
 from controlplane.kit.note import Checkpoint, sign_checkpoint, verifier_key
 from controlplane.kit.segments import Ballast, SegmentWriter, delete_older, read_tails
@@ -233,11 +234,7 @@ class TileFolder:
             return 0
 
     def _put(self, name: str, content: bytes) -> None:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = path.with_name(f".{path.name}.new")
-        fresh.write_bytes(content)
-        fresh.replace(path)
+        replace_file(self.folder / name, content)
 
 
 @dataclass

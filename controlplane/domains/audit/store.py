@@ -186,12 +186,6 @@ async def find_checkpoint_before(tx: Tx, at: datetime) -> AuditCheckpoint | None
     return (await tx.session.scalars(query.limit(1))).one_or_none()
 
 
-async def find_checkpoint_over(tx: Tx, leaf_index: int) -> AuditCheckpoint | None:
-    """Return the first checkpoint that covers a leaf."""
-    query = select(AuditCheckpoint).where(AuditCheckpoint.size > leaf_index).order_by(AuditCheckpoint.size).limit(1)
-    return (await tx.session.scalars(query)).one_or_none()
-
-
 async def list_checkpoints(tx: Tx, page: Page) -> Sequence[AuditCheckpoint]:
     """Oldest first."""
     query = select(AuditCheckpoint).order_by(AuditCheckpoint.size).limit(page.limit)

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import cast
 
-from sqlalchemy import CursorResult, UpdateBase, delete, func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from controlplane.domains.factors.rules.throttle import Count
@@ -16,7 +15,7 @@ from controlplane.domains.factors.tables import (
     RecoveryCode,
     Totp,
 )
-from controlplane.kit.tx import Tx
+from controlplane.kit.tx import Tx, changed_one
 
 FORGOTTEN_AFTER = timedelta(days=2)  # longer than any rule remembers a wrong guess
 
@@ -34,7 +33,7 @@ async def mark_password(tx: Tx, principal_id: str, digest: str) -> None:
 async def mark_rehashed(tx: Tx, principal_id: str, old: str, digest: str) -> bool:
     """Replace a digest of the same password, unless the password was changed meanwhile."""
     same = (Password.principal_id == principal_id) & (Password.digest == old)
-    return await _is_one(tx, update(Password).where(same).values(digest=digest))
+    return await changed_one(tx, update(Password).where(same).values(digest=digest))
 
 
 async def find_totp(tx: Tx, principal_id: str) -> Totp | None:
@@ -50,12 +49,12 @@ async def mark_totp_confirmed(tx: Tx, principal_id: str, pending: bytes, step: i
     """Make the pending secret the one that counts; the code that confirmed it is used."""
     shown = (Totp.principal_id == principal_id) & (Totp.pending == pending)
     values = {"sealed": pending, "pending": None, "last_step": step, "since": tx.now}
-    return await _is_one(tx, update(Totp).where(shown).values(values))
+    return await changed_one(tx, update(Totp).where(shown).values(values))
 
 
 async def mark_step_used(tx: Tx, principal_id: str, sealed: bytes, step: int) -> bool:
     fresh = (Totp.principal_id == principal_id) & (Totp.sealed == sealed) & (Totp.last_step < step)
-    return await _is_one(tx, update(Totp).where(fresh).values(last_step=step))
+    return await changed_one(tx, update(Totp).where(fresh).values(last_step=step))
 
 
 async def delete_totp(tx: Tx, principal_id: str) -> None:
@@ -70,7 +69,9 @@ async def add_recovery_codes(tx: Tx, principal_id: str, digests: Sequence[str]) 
 
 async def mark_recovery_code_used(tx: Tx, principal_id: str, sha256: str) -> bool:
     live = (RecoveryCode.principal_id == principal_id) & (RecoveryCode.sha256 == sha256)
-    return await _is_one(tx, update(RecoveryCode).where(live, RecoveryCode.used_at.is_(None)).values(used_at=tx.now))
+    return await changed_one(
+        tx, update(RecoveryCode).where(live, RecoveryCode.used_at.is_(None)).values(used_at=tx.now)
+    )
 
 
 async def delete_recovery_codes(tx: Tx, principal_id: str) -> None:
@@ -94,19 +95,19 @@ async def find_passkey(tx: Tx, credential_id: bytes) -> Passkey | None:
 
 async def add_passkey(tx: Tx, row: dict[str, object]) -> bool:
     """Keep a new key; a credential that somebody has already is not kept twice."""
-    return await _is_one(tx, insert(Passkey).values(row).on_conflict_do_nothing(index_elements=["credential_id"]))
+    return await changed_one(tx, insert(Passkey).values(row).on_conflict_do_nothing(index_elements=["credential_id"]))
 
 
 async def mark_passkey_used(tx: Tx, passkey: Passkey, sign_count: int) -> bool:
     """Move the counter on from what was checked against; two answers of one counter do not both count."""
     same = (Passkey.id == passkey.id) & (Passkey.sign_count == passkey.sign_count)
     moved = update(Passkey).where(same).values(sign_count=sign_count, last_used_at=tx.now)
-    return await _is_one(tx, moved.execution_options(synchronize_session=False))
+    return await changed_one(tx, moved.execution_options(synchronize_session=False))
 
 
 async def delete_passkey(tx: Tx, principal_id: str, passkey_id: str) -> bool:
     own = (Passkey.principal_id == principal_id) & (Passkey.id == passkey_id)
-    return await _is_one(tx, delete(Passkey).where(own))
+    return await changed_one(tx, delete(Passkey).where(own))
 
 
 async def delete_everything_of(tx: Tx, principal_id: str) -> None:
@@ -147,8 +148,3 @@ async def delete_old_counts(tx: Tx) -> None:
     await tx.session.execute(
         delete(GuessCount).where(GuessCount.subject.in_(old.limit(100).with_for_update(skip_locked=True)))
     )
-
-
-async def _is_one(tx: Tx, statement: UpdateBase) -> bool:
-    done = await tx.session.execute(statement)
-    return cast("CursorResult[object]", done).rowcount == 1  # they always give a CursorResult

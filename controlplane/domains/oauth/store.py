@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import cast
 
-from sqlalchemy import CursorResult, delete, func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from controlplane.domains.oauth.tables import (
@@ -18,7 +17,7 @@ from controlplane.domains.oauth.tables import (
 )
 from controlplane.domains.oauth.types import KeyState
 from controlplane.kit.paging import Page
-from controlplane.kit.tx import Tx
+from controlplane.kit.tx import Tx, changed_one
 
 Row = AuthorizationCode | DeviceCode | OauthClient | SigningKey
 
@@ -50,7 +49,7 @@ async def mark_code_used(tx: Tx, sha256: str) -> bool:
     """Use a live code up; of six askers the database lets one through, and the others wait for its commit."""
     live = (AuthorizationCode.sha256 == sha256) & AuthorizationCode.used_at.is_(None)
     live &= AuthorizationCode.expires_at > tx.now
-    return await _changed_one(tx, update(AuthorizationCode).where(live).values(used_at=tx.now))
+    return await changed_one(tx, update(AuthorizationCode).where(live).values(used_at=tx.now))
 
 
 async def find_code(tx: Tx, sha256: str) -> AuthorizationCode | None:
@@ -78,13 +77,13 @@ async def find_device_by_user_code(tx: Tx, user_code_sha256: str) -> DeviceCode 
 async def mark_device_decided(tx: Tx, device_id: str, *, approved: bool, principal_id: str, methods: list[str]) -> bool:
     waits = (DeviceCode.id == device_id) & DeviceCode.decided_at.is_(None) & (DeviceCode.expires_at > tx.now)
     values = {"decided_at": tx.now, "approved": approved, "principal_id": principal_id, "methods": methods}
-    return await _changed_one(tx, update(DeviceCode).where(waits).values(values))
+    return await changed_one(tx, update(DeviceCode).where(waits).values(values))
 
 
 async def mark_device_code_used(tx: Tx, sha256: str) -> bool:
     """Use an approved device code up, once."""
     ready = (DeviceCode.sha256 == sha256) & DeviceCode.approved.is_(True) & DeviceCode.used_at.is_(None)
-    return await _changed_one(
+    return await changed_one(
         tx, update(DeviceCode).where(ready & (DeviceCode.expires_at > tx.now)).values(used_at=tx.now)
     )
 
@@ -102,7 +101,7 @@ async def add_wrong_code(tx: Tx, session_id: str) -> None:
 async def add_spent_assertion(tx: Tx, client_id: str, jti_sha256: str, expires_at: datetime) -> bool:
     """Keep the `jti`; False when it is there already."""
     row = {"client_id": client_id, "jti_sha256": jti_sha256, "expires_at": expires_at}
-    return await _changed_one(tx, insert(SpentAssertion).values(row).on_conflict_do_nothing())
+    return await changed_one(tx, insert(SpentAssertion).values(row).on_conflict_do_nothing())
 
 
 async def delete_what_is_over(tx: Tx, before: datetime) -> None:
@@ -127,8 +126,3 @@ async def list_signing_keys(tx: Tx, *, lock: bool = False) -> Sequence[SigningKe
     """Return the keys that are published, oldest first."""
     query = select(SigningKey).where(SigningKey.state != KeyState.RETIRED).order_by(SigningKey.created_at)
     return (await tx.session.scalars(query.with_for_update() if lock else query)).all()
-
-
-async def _changed_one(tx: Tx, statement: object) -> bool:
-    done = await tx.session.execute(statement)  # type: ignore[call-overload]  # an UPDATE or an INSERT
-    return cast("CursorResult[object]", done).rowcount == 1  # both give a CursorResult

@@ -1,15 +1,14 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import cast
 
-from sqlalchemy import CursorResult, delete, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from controlplane.contracts.pki import LeafReading
 from controlplane.domains.pki.tables import IssuedCertificate, JoinToken, NodeJoin, Revocation, SeenLeaf
 from controlplane.domains.pki.types import JoinState
 from controlplane.kit.paging import Page
-from controlplane.kit.tx import Tx
+from controlplane.kit.tx import Tx, changed_one
 
 
 def add(tx: Tx, row: JoinToken | NodeJoin | IssuedCertificate | Revocation) -> None:
@@ -68,14 +67,12 @@ async def mark_open_revocation(tx: Tx, row: Revocation) -> bool:
     values = {
         "id": row.id, "node": row.node, "reason": row.reason, "revoked_at": row.revoked_at, "revoked_by": row.revoked_by
     }  # fmt: skip
-    done = await tx.session.execute(insert(Revocation).values(values).on_conflict_do_nothing())
-    return cast("CursorResult[object]", done).rowcount == 1  # an INSERT always gives a CursorResult
+    return await changed_one(tx, insert(Revocation).values(values).on_conflict_do_nothing())
 
 
 async def mark_revocations_lifted(tx: Tx, node: str, at: datetime) -> bool:
     mine = (Revocation.node == node) & Revocation.lifted_at.is_(None)
-    done = await tx.session.execute(update(Revocation).where(mine).values(lifted_at=at))
-    return cast("CursorResult[object]", done).rowcount > 0  # an UPDATE always gives a CursorResult
+    return await changed_one(tx, update(Revocation).where(mine).values(lifted_at=at))
 
 
 async def list_revocations(tx: Tx) -> Sequence[Revocation]:

@@ -1,12 +1,11 @@
 from collections.abc import Sequence
-from typing import cast
 
-from sqlalchemy import CursorResult, Update, delete, func, select, update
+from sqlalchemy import Update, delete, func, select, update
 
 from controlplane.domains.policy.tables import Approval, PolicyDecision, PolicyPublication, PolicySet
 from controlplane.kit.errors import BadInput
 from controlplane.kit.paging import Page
-from controlplane.kit.tx import Tx
+from controlplane.kit.tx import Tx, changed_one
 
 KEPT_DECISIONS = 20_000
 
@@ -103,8 +102,7 @@ def _undecided(tx: Tx, approval_id: str) -> Update:
 
 
 async def _change(tx: Tx, change: Update) -> bool:
-    done = await tx.session.execute(change.execution_options(synchronize_session=False))
-    return cast("CursorResult[object]", done).rowcount == 1  # an UPDATE always gives a CursorResult
+    return await changed_one(tx, change.execution_options(synchronize_session=False))
 
 
 def _number(cursor: str) -> int:
