@@ -1,6 +1,7 @@
 """The engine port: place and isolate work, nothing more. Three calls, each safe to repeat."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -22,10 +23,19 @@ class Abilities:
 
 
 @dataclass(frozen=True)
+class EndWarning:
+    """The signal that a run gets `before_s` seconds before it is ended, also when it is preempted."""
+
+    signal: str  # such as "USR1"
+    before_s: int
+
+
+@dataclass(frozen=True)
 class RunOrder:
     """What to start. `name` is unique for ever: starting it twice starts it once.
 
-    `gpu_type` is "" when any will do or none is asked. `time_limit_s` is finite. `avoid_nodes` are never used.
+    `gpu_type` is "" when any will do or none is asked. `time_limit_s` is finite. `avoid_nodes` are never used, and
+    where `only_nodes` names some, no other is. What is "" is the engine's own choice.
     """
 
     name: str
@@ -35,17 +45,36 @@ class RunOrder:
     gpu_type: str
     time_limit_s: int
     avoid_nodes: tuple[str, ...] = ()
+    only_nodes: tuple[str, ...] = ()
+    user: str = ""  # the POSIX user it runs as
+    account: str = ""  # whose share it uses
+    partition: str = ""
+    qos: str = ""
+    folder: str = ""  # on the node; its log is there, under its name
+    cpus: int = 1
+    memory_mb: int = 0  # 0: the engine's own default
+    requeues: bool = False  # after preemption, or when its node is lost, it waits and starts again
+    warning: EndWarning | None = None
+    array: str = ""  # such as "0-9%2"; every element is a run of its own, named NAME.INDEX
 
 
 @dataclass(frozen=True)
 class ObservedRun:
-    """`ref` is the engine's own reference; `node` is empty while waiting; `reason` says why it waits or ended."""
+    """`ref` is the engine's own reference; `node` is empty while waiting; `reason` says why it waits or ended.
+
+    `gpu_indexes` count the node's devices, as its driver does. `restarts` grows each time that it starts again.
+    """
 
     name: str
     ref: str
     state: EngineState
     node: str
     reason: str
+    gpu_indexes: tuple[int, ...] = ()
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    restarts: int = 0
+    status: int = 0  # of the process that ended
 
 
 class Engine(Protocol):

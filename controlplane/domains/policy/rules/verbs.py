@@ -146,6 +146,8 @@ VERBS: Verbs = to_table(
     write("lease.end", SYSTEM),
     write("lease.grant", SYSTEM),
     read("lease.read", PA, SA, OP, AU),
+    # jobs
+    # scheduler
     # serving
     write("endpoint.create", OP),
     write("endpoint.delete", OP),
