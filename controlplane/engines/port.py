@@ -20,6 +20,7 @@ class Abilities:
     many_nodes: bool
     isolates_gpus: bool
     instant_start: bool
+    arrays: bool = False
 
 
 @dataclass(frozen=True)

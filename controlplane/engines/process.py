@@ -7,22 +7,28 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from controlplane.engines.port import Abilities, EngineState, ObservedRun, RunOrder
 from controlplane.engines.process_records import Record, Records
 from controlplane.engines.procfs import Process, boot_id, read_process, send_signal, session_members
-from controlplane.kit.errors import Refused, Unavailable
+from controlplane.kit.clock import SystemClock
+from controlplane.kit.errors import BadInput, Refused, Unavailable
 from controlplane.kit.nvml import Gpu, NoNvml, list_gpus
 
 LAUNCHER = Path(__file__).with_name("process_launch.py")
 KEEP_ENDED_S = 3600.0
 TIME_LIMIT_GRACE_S = 30.0
 LOCK_TRIES = 100
+SYSTEM_CLOCK = SystemClock()
 
 
 class ProcessEngine:
-    """`environment` is what every run gets beside its own; `node` is this host's name; `clock` counts since boot."""
+    """`environment` is what every run gets beside its own; `node` is this host's name; `clock` counts since boot.
+
+    What an order says of user, account, partition, QOS, CPUs and memory means nothing here: all runs are this user's.
+    """
 
     abilities = Abilities(name="process", many_nodes=False, isolates_gpus=False, instant_start=True)
 
@@ -34,12 +40,14 @@ class ProcessEngine:
         environment: Mapping[str, str],
         clock: Callable[[], float],
         find_gpus: Callable[[], tuple[Gpu, ...]] = list_gpus,
+        now: Callable[[], datetime] = SYSTEM_CLOCK.now,
     ) -> None:
         self._records = Records(state_dir)
         self._node = node
         self._environment = dict(environment)
         self._clock = clock
         self._find_gpus = find_gpus
+        self._now = now
         self._boot = boot_id()
 
     async def start(self, order: RunOrder) -> ObservedRun:
@@ -66,16 +74,28 @@ class ProcessEngine:
     def _start_once(self, order: RunOrder) -> ObservedRun:
         if (known := self._records.find(order.name)) is not None:
             return self._look(known)
-        if self._node in order.avoid_nodes:
-            raise Refused(
-                f"{self._node} is to be avoided, and the process engine has no other node",
-                remedy="use an engine with more nodes, or allow this one",
-                reasons=(f"{self._node}: avoided",),
-            )
+        self._check_possible(order)
         gpus = self._choose_gpus(order)
         return self._look(self._spawn(order, gpus))
 
-    def _choose_gpus(self, order: RunOrder) -> list[str]:
+    def _check_possible(self, order: RunOrder) -> None:
+        if self._node in order.avoid_nodes or (order.only_nodes and self._node not in order.only_nodes):
+            why = "avoided" if self._node in order.avoid_nodes else f"only {', '.join(order.only_nodes)} may be used"
+            raise Refused(
+                f"{self._node} is to be avoided, and the process engine has no other node",
+                remedy="use an engine with more nodes, or allow this one",
+                reasons=(f"{self._node}: {why}",),
+            )
+        if order.array:
+            raise Refused(
+                "the process engine runs no arrays",
+                remedy="start each element as a run of its own, or use Slurm",
+                reasons=(f"{self._node}: {order.name} asks for the elements {order.array}",),
+            )
+        if order.warning is not None and _number_of(order.warning.signal) is None:
+            raise BadInput(f"there is no signal {order.warning.signal!r}", remedy="name one such as USR1")
+
+    def _choose_gpus(self, order: RunOrder) -> list[Gpu]:
         if order.gpus == 0:
             return []
         try:
@@ -88,7 +108,7 @@ class ProcessEngine:
             ) from None
         users = {uuid: r.name for r in self._records.list() if r.ended_at_s is None for uuid in r.gpus}
         verdicts = {gpu.uuid: _why_not(gpu, order.gpu_type, users.get(gpu.uuid)) for gpu in present}
-        free = [uuid for uuid, why_not in verdicts.items() if not why_not]
+        free = [gpu for gpu in present if not verdicts[gpu.uuid]]
         if len(free) < order.gpus:
             raise Refused(
                 f"{order.gpus} GPUs asked for, {len(free)} free on {self._node}",
@@ -97,33 +117,41 @@ class ProcessEngine:
             )
         return free[: order.gpus]
 
-    def _spawn(self, order: RunOrder, gpus: list[str]) -> Record:
+    def _spawn(self, order: RunOrder, gpus: list[Gpu]) -> Record:
         reader, writer = os.pipe()
-        output = self._records.open_log(order.name)
+        output = self._records.open_log(order.name, order.folder)
         try:
             pid = _spawn_launcher(reader, output)
             os.close(reader)
             reader = -1
             record = self._remember(order, pid, gpus)
-            environment = {**self._environment, **order.environment, "CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+            visible = ",".join(gpu.uuid for gpu in gpus)
+            environment = {**self._environment, **order.environment, "CUDA_VISIBLE_DEVICES": visible}
+            said = {"argv": order.argv, "environment": environment, "folder": order.folder}
             with suppress(BrokenPipeError), os.fdopen(os.dup(writer), "wb") as pipe:
-                pipe.write(json.dumps({"argv": order.argv, "environment": environment}).encode())
+                pipe.write(json.dumps(said).encode())
             return record
         finally:
             for handle in (reader, writer, output):
                 if handle >= 0:
                     os.close(handle)
 
-    def _remember(self, order: RunOrder, pid: int, gpus: list[str]) -> Record:
+    def _remember(self, order: RunOrder, pid: int, gpus: list[Gpu]) -> Record:
         process = read_process(pid)
+        warning, started_s = order.warning, self._clock()
         record = Record(
             name=order.name,
             boot=self._boot,
             pid=pid,
             start_ticks=process.start_ticks if process is not None else 0,
-            gpus=gpus,
-            started_at_s=self._clock(),
+            gpus=[gpu.uuid for gpu in gpus],
+            started_at_s=started_s,
             time_limit_s=order.time_limit_s,
+            gpu_indexes=tuple(gpu.minor for gpu in gpus),
+            started_at=self._now().isoformat(),
+            warning_signal=warning.signal if warning else "",
+            warning_at_s=started_s + order.time_limit_s - warning.before_s if warning else None,
+            folder=order.folder,
         )
         self._records.write(record)
         return record
@@ -136,7 +164,17 @@ class ProcessEngine:
         elif record.ended_at_s is None:
             self._mark_ended(record)
         state = EngineState.ENDED if record.ended_at_s is not None else EngineState.RUNNING
-        return ObservedRun(record.name, f"pid:{record.pid}", state, self._node, record.reason)
+        return ObservedRun(
+            record.name,
+            f"pid:{record.pid}",
+            state,
+            self._node,
+            record.reason,
+            gpu_indexes=record.gpu_indexes,
+            started_at=_read_time(record.started_at),
+            ended_at=_read_time(record.ended_at),
+            status=record.status,
+        )
 
     def _living(self, record: Record) -> Process | None:
         if record.ended_at_s is not None or record.boot != self._boot:
@@ -148,11 +186,20 @@ class ProcessEngine:
 
     def _hurry(self, record: Record, process: Process) -> None:
         now = self._clock()
+        if record.warning_at_s is not None and now >= record.warning_at_s:
+            self._warn(record, process)
         if record.kill_at_s is None and now >= record.started_at_s + record.time_limit_s:
             record.reason = f"its time limit of {record.time_limit_s:.0f} s has passed"
             self._ask_to_stop(record, TIME_LIMIT_GRACE_S)
         if record.kill_at_s is not None and now >= record.kill_at_s:
             _kill_session(process.pid, process.start_ticks)
+
+    def _warn(self, record: Record, process: Process) -> None:
+        """Warn once: it is written down first, because a run must not be told twice of its end."""
+        record.warning_at_s = None
+        self._records.write(record)
+        if (number := _number_of(record.warning_signal)) is not None:
+            send_signal(process, number)
 
     def _ask_to_stop(self, record: Record, grace_s: float) -> None:
         kill_at_s = self._clock() + grace_s
@@ -164,11 +211,12 @@ class ProcessEngine:
     def _mark_ended(self, record: Record) -> None:
         if record.boot == self._boot:
             _kill_session(record.pid, record.start_ticks)  # what it left behind holds GPUs
-            ending = _reap(record.pid)
+            ending, record.status = _reap(record.pid)
         else:
             ending = "the host was restarted"
         record.reason = f"{record.reason}; {ending}" if record.reason else ending
         record.ended_at_s = self._clock()
+        record.ended_at = self._now().isoformat()
         record.boot = self._boot
         self._records.write(record)
 
@@ -200,11 +248,19 @@ def _kill_session(leader: int, start_ticks: int) -> None:
         send_signal(process, signal.SIGKILL)
 
 
-def _reap(pid: int) -> str:
-    """Return how it ended; only its parent is told, and after a restart that is not us."""
+def _number_of(name: str) -> signal.Signals | None:
+    return signal.Signals.__members__.get(f"SIG{name.removeprefix('SIG')}")
+
+
+def _read_time(text: str) -> datetime | None:
+    return datetime.fromisoformat(text).astimezone(UTC) if text else None
+
+
+def _reap(pid: int) -> tuple[str, int]:
+    """Return how it ended, and its status; only its parent is told, and after a restart that is not us."""
     try:
         _pid, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
-        return "ended while another process watched"
+        return "ended while another process watched", 0
     code = os.waitstatus_to_exitcode(status)
-    return f"killed by signal {-code}" if code < 0 else f"ended with status {code}"
+    return (f"killed by signal {-code}", 0) if code < 0 else (f"ended with status {code}", code)

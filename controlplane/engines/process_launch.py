@@ -19,6 +19,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_DFL)
     argv, environment = order["argv"], order["environment"]
     try:
+        os.chdir(order["folder"] or ".")
         os.execvpe(argv[0], argv, environment)  # noqa: S606 - no shell is the point
     except OSError as error:
         print(f"{argv[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201 - the log of the run

@@ -14,7 +14,10 @@ from controlplane.kit.errors import Unavailable
 
 @dataclass
 class Record:
-    """Times are seconds since boot. `kill_at_s` is set once a stop was asked for, `ended_at_s` once the run is gone."""
+    """Times are seconds since boot. `kill_at_s` is set once a stop was asked for, `ended_at_s` once the run is gone.
+
+    What has a default may be missing in a record of an older Redoubt. `folder` "" means that its log is among these.
+    """
 
     name: str
     boot: str
@@ -26,6 +29,13 @@ class Record:
     kill_at_s: float | None = None
     ended_at_s: float | None = None
     reason: str = ""
+    status: int = 0
+    gpu_indexes: tuple[int, ...] = ()
+    started_at: str = ""
+    ended_at: str = ""
+    warning_signal: str = ""
+    warning_at_s: float | None = None  # None once it was given, or when there is none
+    folder: str = ""
 
 
 class Records:
@@ -72,15 +82,16 @@ class Records:
     def remove(self, name: str) -> None:
         with self._told():
             self._path(name).unlink(missing_ok=True)
-            self.log_path(name).unlink(missing_ok=True)
+            self.log_path(name).unlink(missing_ok=True)  # one in a folder of its owner's is its owner's
 
-    def open_log(self, name: str) -> int:
+    def open_log(self, name: str, folder: str) -> int:
         with self._told():
-            return os.open(self.log_path(name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self.log_path(name, folder).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(self.log_path(name, folder), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def log_path(self, name: str) -> Path:
+    def log_path(self, name: str, folder: str = "") -> Path:
         """Return where the output of this run is."""
-        return self._path(name).with_suffix(".log")
+        return (Path(folder) if folder else self.folder) / f"{quote(name, safe='')}.log"
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{quote(name, safe='')}.json"
@@ -99,7 +110,8 @@ class Records:
 
 def _parse(path: Path) -> Record:
     try:
-        return Record(**json.loads(path.read_text()))
+        kept = json.loads(path.read_text())
+        return Record(**kept | {"gpu_indexes": tuple(kept.get("gpu_indexes", ()))})
     except (TypeError, ValueError) as error:
         raise Unavailable(
             f"{path} is not a record of a run: {error}", remedy="look what runs, end it by hand, then remove the file"

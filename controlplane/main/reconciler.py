@@ -17,6 +17,7 @@ from controlplane.domains.serving.loops import RunPlace, ServingLoops
 from controlplane.engines.port import Engine
 from controlplane.engines.process import ProcessEngine
 from controlplane.engines.slurm.engine import SlurmEngine
+from controlplane.engines.slurm.tokens import Tokens
 from controlplane.kit.clock import SystemClock
 from controlplane.kit.crypto import load_signing_key
 from controlplane.kit.key_file import KeyFile
@@ -94,13 +95,17 @@ def make_engine(settings: ReconcilerSettings) -> Engine:
         case SlurmEngineSettings() as slurm:
             return SlurmEngine(
                 slurm.socket,
-                slurm.token_file,
+                slurm_tokens(slurm),
                 clock=SystemClock().monotonic,
                 user=slurm.user,
                 partition=slurm.partition,
                 account=slurm.account,
                 qos=slurm.qos,
             )
+
+
+def slurm_tokens(slurm: SlurmEngineSettings) -> Tokens:
+    return Tokens(slurm.tokens, single=slurm.token_file, single_user=slurm.user, admin=slurm.admin)
 
 
 def make_process_engine(state_dir: Path) -> ProcessEngine:

@@ -133,11 +133,18 @@ class ProcessEngineSettings(Settings):
 
 
 class SlurmEngineSettings(Settings):
-    """slurmrestd on a unix socket, with a short-lived token that another user renews."""
+    """slurmrestd on a unix socket, with short-lived tokens that another user renews.
+
+    `tokens` has one in a file for each of our users, and for `admin`, who sees what all of them do. `token_file` is the
+    single one of a site whose role slurm was not applied since. `commands` is where scontrol, sacctmgr and sacct are.
+    """
 
     kind: Literal["slurm"]
     socket: Path
-    token_file: Path
+    tokens: Path | None = None
+    admin: str = "redoubt-slurm"
+    token_file: Path | None = None
+    commands: Path = Path("/usr/bin")
     user: str = "redoubt-serve"
     partition: str = "inference"
     account: str = "redoubt"

@@ -9,6 +9,7 @@ from pathlib import Path
 from controlplane.engines.port import Engine, ObservedRun
 from controlplane.engines.process import ProcessEngine
 from controlplane.engines.slurm.engine import SlurmEngine
+from controlplane.engines.slurm.tokens import Tokens
 from controlplane.kit.nvml import Gpu, NoNvml
 
 
@@ -18,7 +19,7 @@ def connect(recipe: dict[str, str]) -> Engine:
         return process_engine(Path(recipe["state_dir"]))
     return SlurmEngine(
         Path(recipe["socket"]),
-        Path(recipe["token_file"]),
+        Tokens(Path(recipe["tokens"]) if recipe.get("tokens") else None, single=Path(recipe["token_file"])),
         clock=time.monotonic,
         account=recipe["account"],
         qos=recipe["qos"],
@@ -69,6 +70,7 @@ class SlurmBench:
     account: str = "redoubt"
     qos: str = "serving"
     folder: str = "/var/lib/redoubt-serve"
+    tokens: Path | None = None
     patience_s: float = 60.0
 
     def connect(self) -> Engine:
@@ -85,6 +87,7 @@ class SlurmBench:
             "account": self.account,
             "qos": self.qos,
             "folder": self.folder,
+            "tokens": str(self.tokens or ""),
         }
 
     def read_log(self, run: ObservedRun) -> str:

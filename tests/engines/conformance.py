@@ -13,13 +13,14 @@ from typing import Protocol
 
 import pytest
 
-from controlplane.engines.port import Engine, EngineState, ObservedRun, RunOrder
+from controlplane.engines.port import EndWarning, Engine, EngineState, ObservedRun, RunOrder
 from controlplane.kit.errors import Refused, Unavailable
 from controlplane.kit.ids import new_id
 
 CONTROLLER = Path(__file__).with_name("killed_controller.py")
 SHOW = "import json, os, sys; print(json.dumps({'argv': sys.argv[1:], 'environment': dict(os.environ)}), flush=True)"
 AWKWARD = ("", "two words", "both \"quotes\" and 'these'", "a\nb", "$HOME `id` \\ *", "--flag=ü€𝄞")
+WARNED = 'trap "echo warned" USR1; echo up; while :; do sleep 0.1; done'
 STUBBORN = 'trap "echo heard TERM" TERM; echo up; while :; do sleep 0.1; done'
 
 
@@ -72,6 +73,73 @@ class EngineConformance:
         assert running.node
         assert running.ref == ended.ref == begun.ref
         assert "7" in ended.reason
+
+    async def test_a_run_tells_when_it_started_when_it_ended_and_with_which_status(self, bench: Bench):
+        order = shell("sleep 1; exit 7")
+        engine = bench.connect()
+        await engine.start(order)
+
+        running = await until(bench, order.name, lambda run: run.state is EngineState.RUNNING, engine=engine)
+        ended = await until(bench, order.name, has_ended, engine=engine)
+
+        assert running.started_at is not None
+        assert running.ended_at is None
+        assert ended.started_at is not None
+        assert ended.ended_at is not None
+        assert ended.ended_at >= ended.started_at
+        assert (ended.status, ended.restarts) == (7, 0)
+
+    async def test_a_run_is_warned_before_its_time_limit(self, bench: Bench):
+        order = replace(shell(WARNED), time_limit_s=60, warning=EndWarning("USR1", before_s=58))
+        engine = bench.connect()
+        await engine.start(order)
+
+        warned = await until(bench, order.name, lambda run: "warned" in bench.read_log(run), engine=engine)
+
+        assert warned.state is EngineState.RUNNING
+        assert bench.read_log(warned).count("warned") == 1
+        await end(bench, order.name)
+
+    async def test_a_run_that_names_its_nodes_starts_there_or_nowhere(self, bench: Bench):
+        first = shell("true")
+        await bench.connect().start(first)
+        node = (await until(bench, first.name, has_ended)).node
+        only = replace(shell("true"), only_nodes=(node, "no-such-node"))
+        avoided = replace(shell("true"), only_nodes=(node,), avoid_nodes=(node,))
+
+        await bench.connect().start(only)
+        with pytest.raises(Refused) as refused:
+            await bench.connect().start(avoided)
+
+        assert (await until(bench, only.name, has_ended)).node == node
+        assert refused.value.reasons
+
+    async def test_an_array_is_as_many_runs_as_it_has_elements_or_is_refused(self, bench: Bench):
+        order = replace(shell("echo element; sleep 30"), array="0-2%2")
+        engine = bench.connect()
+        if not engine.abilities.arrays:
+            with pytest.raises(Refused, match="array"):
+                await engine.start(order)
+            return
+        names = [f"{order.name}.{index}" for index in range(3)]
+
+        begun = await engine.start(order)
+        again = await bench.connect().start(order)
+        first = await until(bench, names[0], lambda run: "element" in bench.read_log(run), engine=engine)
+        seen = await engine.observe()
+
+        assert begun.name == order.name
+        assert again.ref.partition("_")[0] == begun.ref
+        assert [seen[name].name for name in names] == names
+        assert order.name not in seen
+        assert first.ref == f"{begun.ref}_0"
+        assert seen[names[2]].state is EngineState.WAITING
+        await engine.stop(names[0], grace_s=1)
+        await until(bench, names[0], has_ended, engine=engine)
+        await until(bench, names[2], lambda run: run.state is EngineState.RUNNING, engine=engine)
+        await engine.stop(order.name, grace_s=1)
+        await until(bench, names[1], has_ended, engine=engine)
+        await until(bench, names[2], has_ended, engine=engine)
 
     async def test_argv_and_environment_arrive_exactly(self, bench: Bench):
         environment = {f"REDOUBT_TEST_{n}": value for n, value in enumerate(AWKWARD)} | {"A_b": "x=y"}

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from controlplane.engines.port import EngineState
-from controlplane.kit.errors import Refused, Unavailable
+from controlplane.engines.port import EndWarning, EngineState
+from controlplane.kit.errors import BadInput, Refused, Unavailable
 from controlplane.kit.nvml import Gpu
 from tests.engines.benches import ProcessBench, boot_seconds, process_engine
 from tests.engines.conformance import EngineConformance, end, has_ended, shell, until
@@ -103,6 +103,43 @@ async def test_a_run_without_gpus_sees_none(bench):
     await process_engine(bench.state_dir, find_gpus=lambda: FOUR_GPUS).start(order)
 
     assert bench.read_log(await until(bench, order.name, has_ended)) == "[]\n"
+
+
+async def test_a_run_tells_which_devices_it_has_also_after_another_engine_looks(bench):
+    engine = process_engine(bench.state_dir, find_gpus=lambda: FOUR_GPUS)
+    order = replace(shell("sleep 60"), gpus=2, gpu_type="h100")
+
+    await engine.start(order)
+
+    assert (await bench.connect().observe())[order.name].gpu_indexes == (0, 1)
+    await end(bench, order.name)
+
+
+async def test_a_record_of_an_older_redoubt_is_read(bench):
+    order = shell("sleep 60")
+    await bench.connect().start(order)
+    path = bench.state_dir / f"{order.name}.json"
+    kept = json.loads(path.read_text())
+    known = ("name", "boot", "pid", "start_ticks", "gpus", "started_at_s", "time_limit_s", "kill_at_s", "ended_at_s")
+    path.write_text(json.dumps({field: kept[field] for field in known}))
+
+    assert (await bench.connect().observe())[order.name].state is EngineState.RUNNING
+    await end(bench, order.name)
+
+
+async def test_the_log_of_a_run_with_a_folder_is_there_and_stays(bench, tmp_path):
+    order = replace(shell("pwd"), folder=str(tmp_path / "of the project"))
+    await bench.connect().start(order)
+    await until(bench, order.name, has_ended)
+
+    await process_engine(bench.state_dir, clock=lambda: boot_seconds() + 3700).observe()
+
+    assert (tmp_path / "of the project" / f"{order.name}.log").read_text() == f"{tmp_path / 'of the project'}\n"
+
+
+async def test_a_signal_that_is_none_is_refused(bench):
+    with pytest.raises(BadInput, match="no signal"):
+        await bench.connect().start(replace(shell("true"), warning=EndWarning("USR9", 10)))
 
 
 async def test_a_host_to_be_avoided_is_avoided(bench):

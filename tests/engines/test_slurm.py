@@ -6,9 +6,12 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from controlplane.engines.port import EngineState
-from controlplane.engines.slurm.job import Job
-from controlplane.kit.errors import Refused, Unavailable
+from controlplane.engines.port import EndWarning, EngineState
+from controlplane.engines.slurm.engine import SlurmEngine
+from controlplane.engines.slurm.job import Job, read_gpu_indexes, read_indexes
+from controlplane.engines.slurm.shared_look import SharedLook
+from controlplane.engines.slurm.tokens import Tokens
+from controlplane.kit.errors import BadInput, Refused, Unavailable
 from tests.engines.benches import SlurmBench
 from tests.engines.conformance import shell
 
@@ -57,8 +60,18 @@ async def rest(tmp_path):
         yield stand_in
 
 
-def listed(job_id, name, states, *, reason="None", nodes="gpu1", user="redoubt-serve", status=0, signal=""):
-    return {
+@pytest.fixture
+def tokens(tmp_path):
+    """A site that keeps a token for each user; what is in it is the user's name."""
+    folder = tmp_path / "tokens"
+    folder.mkdir()
+    for user in ("redoubt-serve", "redoubt-slurm", "redoubt-p01"):
+        (folder / user).write_text(user)
+    return Tokens(folder)
+
+
+def listed(job_id, name, states, *, reason="None", nodes="gpu1", user="redoubt-serve", status=0, signal="", **more):
+    return more | {
         "job_id": job_id,
         "name": name,
         "user_name": user,
@@ -91,8 +104,9 @@ async def test_the_token_is_read_for_every_call(rest):
     engine = rest.bench.connect()
     await engine.observe()
     rest.bench.token_file.write_text("two\n")
+    rest.answers[SUBMIT] = (200, {"job_id": 7, "errors": [], "warnings": []})
 
-    await engine.observe()
+    await engine.start(shell("true"))
 
     assert rest.asked[-1][1] == "two"
 
@@ -112,15 +126,177 @@ async def test_a_slurm_that_cannot_answer_is_unavailable(rest, status, error, sa
 async def test_a_token_that_is_missing_is_named(rest):
     rest.bench.token_file.unlink()
 
-    with pytest.raises(Unavailable, match="no Slurm token"):
+    with pytest.raises(Unavailable, match="no Slurm token of redoubt-serve"):
         await rest.bench.connect().observe()
 
 
 async def test_a_slurm_of_another_generation_is_refused(rest):
     rest.answers["GET /openapi/v3"] = (200, {"paths": {"/slurm/v0.0.99/jobs/": {}}})
 
-    with pytest.raises(Unavailable, match=r"speaks none of v0\.0\.42"):
+    with pytest.raises(Unavailable, match=r"speaks v0\.0\.99 of slurm, and none of v0\.0\.42"):
         await rest.bench.connect().observe()
+
+
+async def test_a_run_is_its_own_users_in_everything_that_is_asked_of_slurm(rest, tokens):
+    rest.answers[SUBMIT] = (200, {"job_id": 7, "errors": [], "warnings": []})
+    engine = SlurmEngine(rest.bench.socket, tokens, clock=lambda: 0)
+    order = replace(
+        shell("true"), user="redoubt-p01", account="lab", partition="training", qos="training-over",
+        folder="/projects/p01", cpus=4, memory_mb=2048, requeues=True, warning=EndWarning("USR1", 90),
+        only_nodes=("gpu2",),
+    )  # fmt: skip
+
+    await engine.start(order)
+    await engine.stop(order.name, grace_s=1)
+
+    assert [(line, token) for line, token, _body in rest.asked if line.startswith(("POST", "DELETE"))] == [
+        (SUBMIT, "redoubt-p01"),
+        ("DELETE /slurm/v0.0.42/job/7", "redoubt-p01"),
+    ]
+    [job] = [body["job"] for line, _token, body in rest.asked if line == SUBMIT]
+    assert (job["account"], job["partition"], job["qos"]) == ("lab", "training", "training-over")
+    assert job["standard_output"] == "/projects/p01/%x.log"
+    assert (job["cpus_per_task"], job["memory_per_node"]["number"]) == (4, 2048)
+    assert (job["requeue"], job["open_mode"], job["required_nodes"]) == (True, ["APPEND"], ["gpu2"])
+    assert (job["kill_warning_signal"], job["kill_warning_delay"]["number"]) == ("USR1", 90)
+
+
+async def test_a_user_without_a_token_is_named_and_nothing_is_submitted(rest, tokens):
+    engine = SlurmEngine(rest.bench.socket, tokens, clock=lambda: 0)
+
+    with pytest.raises(Unavailable, match="no Slurm token of redoubt-p02"):
+        await engine.start(replace(shell("true"), user="redoubt-p02"))
+
+    assert SUBMIT not in rest.lines()
+
+
+async def test_slurm_is_asked_for_jobs_once_a_second_however_many_ask(rest, tokens):
+    now = [0.0]
+    engine = SlurmEngine(rest.bench.socket, tokens, clock=lambda: now[0])
+
+    for _time in range(3):
+        await asyncio.gather(*(engine.observe() for _caller in range(20)))
+    now[0] = 1.0
+    await engine.observe()
+
+    assert rest.lines().count(JOBS) == 2
+    assert {token for line, token, _body in rest.asked if line == JOBS} == {"redoubt-slurm"}
+
+
+async def test_a_look_that_failed_is_told_to_all_and_taken_again_after_a_second():
+    taken, now = [], [0.0]
+
+    async def take():
+        taken.append(1)
+        raise Unavailable("away", remedy="wait")
+
+    look = SharedLook(take, clock=lambda: now[0])
+
+    told = await asyncio.gather(*(look.get() for _caller in range(5)), return_exceptions=True)
+    with pytest.raises(Unavailable):
+        await look.get()
+    now[0] = 1.0
+    with pytest.raises(Unavailable):
+        await look.get()
+
+    assert {str(error) for error in told} == {"away"}
+    assert len(taken) == 2
+
+
+async def test_a_run_is_known_from_its_submission_on_though_the_list_is_older(rest, tokens):
+    rest.answers[SUBMIT] = (200, {"job_id": 7, "errors": [], "warnings": []})
+    engine = SlurmEngine(rest.bench.socket, tokens, clock=lambda: 0)
+    order = shell("true")
+
+    first = await engine.start(order)
+    again = await engine.start(order)
+
+    assert (again.ref, (await engine.observe())[order.name].state) == (first.ref, EngineState.WAITING)
+    assert rest.lines().count(SUBMIT) == 1
+
+
+async def test_a_run_that_was_submitted_twice_is_taken_out_of_the_queue_once_it_had_its_turn(rest):
+    jobs = [
+        listed(1, "a", ["COMPLETED"]),
+        listed(2, "a", ["PENDING"], reason="Dependency", nodes=""),
+        listed(3, "b", ["PENDING"], nodes=""),
+    ]
+    rest.answers[JOBS] = (200, {"jobs": jobs, "errors": []})
+
+    await rest.bench.connect().observe()
+
+    assert [line for line in rest.lines() if line.startswith("DELETE")] == ["DELETE /slurm/v0.0.42/job/2"]
+
+
+async def test_an_array_is_listed_element_by_element(rest):
+    number = {"set": True, "infinite": False, "number": 8}
+    jobs = [
+        listed(9, "a", ["RUNNING"], array_job_id=number, array_task_id={"set": True, "number": 0}),
+        listed(
+            8, "a", ["PENDING"], nodes="", array_job_id=number, array_task_id={"set": False, "number": 0},
+            array_task_string="2-3,5%2",
+        ),
+    ]  # fmt: skip
+    rest.answers[JOBS] = (200, {"jobs": jobs, "errors": []})
+
+    observed = await rest.bench.connect().observe()
+
+    assert {name: (run.ref, run.state.value) for name, run in observed.items()} == {
+        "a.0": ("8_0", "running"),
+        "a.2": ("8_2", "waiting"),
+        "a.3": ("8_3", "waiting"),
+        "a.5": ("8_5", "waiting"),
+    }
+
+
+async def test_a_run_tells_its_gpus_and_how_often_it_started_again(rest):
+    seconds = {"set": True, "infinite": False, "number": 1795813687}
+    jobs = [
+        listed(
+            1, "a", ["RUNNING"], gres_detail=["gpu:h100:3(IDX:0,2-3)"], restart_cnt=2, start_time=seconds,
+            end_time=seconds,
+        ),
+        listed(2, "b", ["PENDING"], nodes="", gres_detail=["gpu:h100:1(IDX:1)"], start_time=seconds),
+    ]  # fmt: skip
+    rest.answers[JOBS] = (200, {"jobs": jobs, "errors": []})
+
+    observed = await rest.bench.connect().observe()
+
+    assert (observed["a"].gpu_indexes, observed["a"].restarts) == ((0, 2, 3), 2)
+    assert str(observed["a"].started_at) == "2026-11-27 21:08:07+00:00"
+    assert observed["a"].ended_at is None
+    assert (observed["b"].gpu_indexes, observed["b"].started_at) == ((), None)
+
+
+async def test_several_nodes_to_choose_from_are_all_others_left_alone(rest):
+    rest.answers[SUBMIT] = (200, {"job_id": 7, "errors": [], "warnings": []})
+    nodes = [{"name": name} for name in ("gpu1", "gpu2", "gpu3", "gpu4")]
+    rest.answers["GET /slurm/v0.0.42/nodes/"] = (200, {"nodes": nodes, "errors": []})
+
+    await rest.bench.connect().start(replace(shell("true"), only_nodes=("gpu1", "gpu2", "gpu3"), avoid_nodes=("gpu2",)))
+
+    [job] = [body["job"] for line, _token, body in rest.asked if line == SUBMIT]
+    assert job["excluded_nodes"] == ["gpu2", "gpu4"]
+
+
+@pytest.mark.parametrize("text", ["1;2", "a", "-1", "0-", "0-1000", "3-1", "1%0"])
+async def test_what_is_no_array_is_refused_before_slurm_hears_of_it(rest, text):
+    with pytest.raises(BadInput, match="no array"):
+        await rest.bench.connect().start(replace(shell("true"), array=text))
+
+    assert SUBMIT not in rest.lines()
+
+
+@pytest.mark.parametrize(
+    ("details", "indexes"),
+    [([], ()), (["gpu:h100:2(IDX:1-2)"], (1, 2)), (["gpu:1(IDX:3)", "shard:1(IDX:0)"], (3,)), (["gpu:0(IDX:N/A)"], ())],
+)
+def test_slurms_word_for_devices_is_read(details, indexes):
+    assert read_gpu_indexes(details) == indexes
+
+
+def test_slurms_word_for_elements_is_read():
+    assert list(read_indexes("0-2,5,8-12:2%3")) == [0, 1, 2, 5, 8, 10, 12]
 
 
 async def test_a_refused_submission_may_be_asked_again(rest):

@@ -17,7 +17,8 @@ def bench(site: PracticeSite) -> SlurmBench:
     """Reach slurmrestd's socket and the token through the root of the control-plane node's first process."""
     run = Path(f"/proc/{machine.leader(site.lab.name, 'ctl1')}/root/run")
     read_file = (*site.lab.ssh_words("ctl1")[:-1], "{node}", "cat", "{path}")
-    return SlurmBench(run / "slurmrestd" / "slurmrestd.sock", run / "redoubt-slurm" / "token", read_file)
+    tokens = run / "redoubt-slurm"
+    return SlurmBench(run / "slurmrestd" / "slurmrestd.sock", tokens / "token", read_file, tokens=tokens)
 
 
 class TestSlurmEngine(EngineConformance):

@@ -7,6 +7,7 @@ from typing import Any  # Slurm's answers are JSON; what we read of them is chec
 
 import httpx
 
+from controlplane.engines.slurm.tokens import RENEWER, Tokens
 from controlplane.kit.errors import Unavailable
 
 TIMEOUT_S = 8.0  # slurmrestd needs four seconds to say that slurmctld is away
@@ -24,18 +25,25 @@ class SlurmSaysNo(Unavailable):
 class SlurmRest:
     """One connection and one look at the token for every call: another user renews it, and slurmrestd restarts."""
 
-    def __init__(self, socket: Path, token_file: Path, user: str) -> None:
+    def __init__(self, socket: Path, tokens: Tokens) -> None:
         self._socket = socket
-        self._token_file = token_file
-        self._user = user
+        self.tokens = tokens
 
     async def call(
-        self, method: str, path: str, *, body: Mapping[str, Any] | None = None, query: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        user: str = "",
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """Return the answer; raises SlurmSaysNo for a refusal and Unavailable for everything else."""
+        """Return the answer to `user`, or to who sees most; raises SlurmSaysNo for a refusal, else Unavailable."""
+        asker = user or self.tokens.overseer
+        identity = {"X-SLURM-USER-NAME": asker, "X-SLURM-USER-TOKEN": self.tokens.read(asker)}
         try:
             async with self._connect() as http:
-                answer = await http.request(method, path, json=body, params=query, headers=self._identity())
+                answer = await http.request(method, path, json=body, params=query, headers=identity)
             content = answer.json()
         except httpx.HTTPError as error:
             raise Unavailable(
@@ -47,27 +55,18 @@ class SlurmRest:
                 f"slurmrestd answered {path} with something that is not JSON",
                 remedy="on the controller look at: journalctl -u slurmrestd",
             ) from None
-        return self._check(answer.status_code, content)
+        return self._check(answer.status_code, content, asker)
 
     def _connect(self) -> httpx.AsyncClient:
         no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # else each connection would load the CA certificates
         transport = httpx.AsyncHTTPTransport(uds=str(self._socket), verify=no_tls)
         return httpx.AsyncClient(transport=transport, base_url="http://slurm", timeout=TIMEOUT_S, trust_env=False)
 
-    def _identity(self) -> dict[str, str]:
-        try:
-            token = self._token_file.read_text().strip()
-        except OSError as error:
-            raise Unavailable(
-                f"there is no Slurm token: {error}", remedy="look at: systemctl status redoubt-slurm-token"
-            ) from None
-        return {"X-SLURM-USER-NAME": self._user, "X-SLURM-USER-TOKEN": token}
-
-    def _check(self, status: int, content: Any) -> dict[str, Any]:
+    def _check(self, status: int, content: Any, asker: str) -> dict[str, Any]:
         if status in AUTHENTICATION:
             raise Unavailable(
-                f"Slurm does not accept the token in {self._token_file}",
-                remedy="look at: systemctl status redoubt-slurm-token, and compare the clocks",
+                f"Slurm does not accept the token in {self.tokens.path(asker)}",
+                remedy=f"look at: systemctl status {RENEWER}, and compare the clocks",
             )
         if not isinstance(content, dict):
             raise Unavailable("slurmrestd gave an answer without a body", remedy="check the version of slurmrestd")
