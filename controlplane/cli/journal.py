@@ -16,11 +16,14 @@ from typing import IO
 
 from pydantic import BaseModel, ValidationError
 
+from controlplane.cli.leftovers import Leftovers
 from controlplane.cli.run_record import Failure, RunRecord, StageTime
 from controlplane.kit.errors import Refused
 
 KEPT_RUNS = 200
 LEFTOVER_S = 180.0  # the boundary's own confirmation is the longest single task, a minute on a slow node
+REST_S = 10.0
+LOOK_S = 0.2
 
 
 class Run(BaseModel):
@@ -45,8 +48,8 @@ class Run(BaseModel):
 class Journal:
     """The folder `.runs` beside a rendered inventory; not in it, for that is compared with the spec."""
 
-    def __init__(self, rendered: Path, *, leftover_s: float = LEFTOVER_S) -> None:
-        self.leftover_s = leftover_s
+    def __init__(self, rendered: Path, *, leftover_s: float = LEFTOVER_S, rest_s: float = REST_S) -> None:
+        self.leftover_s, self.rest_s = leftover_s, rest_s
         self.folder = rendered.resolve().parent / ".runs"
         self.plans = self.folder / "plans"
 
@@ -74,14 +77,16 @@ class Journal:
                 code="apply_running",
             )
         sys.stderr.write(f"redoubt: {holder} was killed; waiting for its last tasks on the nodes\n")
+        leftovers = Leftovers(self.folder / "lock", rest_s=self.rest_s)
         ends_at = time.monotonic() + self.leftover_s
         while time.monotonic() < ends_at:
             if _is_locked_now(file):
                 return
-            time.sleep(0.2)
+            leftovers.end_idle()
+            time.sleep(LOOK_S)
         raise Refused(
             f"an apply that was killed still works on the nodes: {holder}",
-            remedy=f"wait, or end what it left: kill {' '.join(_holders(self.folder / 'lock'))}",
+            remedy=f"wait, or end what it left: kill {' '.join(map(str, leftovers.holders()))}",
             code="apply_running",
         )
 
@@ -148,18 +153,6 @@ def _has_ended(holder: str) -> bool:
     """Say whether the command that took the lock is gone; of another machine's nobody here can tell."""
     found = re.fullmatch(r".+@(?P<host>[^@]+), process (?P<pid>\d+)", holder)
     return found is not None and found["host"] == gethostname() and not Path(f"/proc/{found['pid']}").exists()
-
-
-def _holders(lock: Path) -> list[str]:
-    """Return the processes that still have the lock open, as far as this user may see."""
-    return sorted({fd.parts[2] for fd in Path("/proc").glob("[0-9]*/fd/*") if _points_to(fd, lock)}, key=int)
-
-
-def _points_to(descriptor: Path, file: Path) -> bool:
-    try:
-        return descriptor.parts[2] != str(os.getpid()) and descriptor.readlink() == file
-    except OSError:
-        return False
 
 
 def _read(path: Path) -> Run | None:

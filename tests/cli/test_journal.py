@@ -1,10 +1,13 @@
 """Runs are recorded from before the first task, and two applies of one site keep apart."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -34,18 +37,22 @@ def test_a_second_apply_is_refused_and_told_whose_the_first_is(journal):
         pass
 
 
-def killed_with_a_task_left(journal: Journal) -> "subprocess.Popen[bytes]":
+BUSY = "while True: pass"
+AT_WORK = "import subprocess; subprocess.run(['sleep', '60'])"
+
+
+def killed_with_a_task_left(journal: Journal, task: str = "input()") -> "subprocess.Popen[bytes]":
     """Take the lock in a command that is gone when this returns; the task that it started has the lock still."""
     command = f"""
 import subprocess, sys
 from pathlib import Path
 from controlplane.cli.journal import Journal
 with Journal(Path({str(journal.folder.parent / "rendered")!r})).lock() as held:
-    subprocess.Popen([sys.executable, "-c", "input()"], pass_fds=(held,))
+    subprocess.Popen([sys.executable, "-c", {task!r}], pass_fds=(held,))
 """
-    task = subprocess.Popen([sys.executable, "-c", command], stdin=subprocess.PIPE)
-    task.wait()
-    return task
+    left = subprocess.Popen([sys.executable, "-c", command], stdin=subprocess.PIPE)
+    left.wait()
+    return left
 
 
 def test_what_a_killed_apply_left_is_waited_for(journal, capfd):
@@ -65,6 +72,32 @@ def test_what_a_killed_apply_left_for_good_is_named(tmp_path):
         pass
     assert re.fullmatch(r"wait, or end what it left: kill \d+", refusal.value.remedy)
     task.communicate()
+
+
+def test_a_worker_whose_ansible_was_killed_and_that_waits_for_ever_is_ended(tmp_path):
+    journal = Journal(tmp_path / "rendered", rest_s=0.5)
+    task = killed_with_a_task_left(journal)
+
+    with journal.lock():
+        pass
+    task.communicate()
+
+
+@pytest.mark.parametrize("work", [BUSY, AT_WORK])
+def test_a_worker_that_still_works_is_not_ended(tmp_path, work):
+    journal = Journal(tmp_path / "rendered", leftover_s=2, rest_s=0.5)
+    killed_with_a_task_left(journal, work).communicate()
+
+    with pytest.raises(Refused, match="still works on the nodes") as refusal, journal.lock():
+        pass
+    for pid in map(int, re.findall(r"\d+", refusal.value.remedy)):
+        _end_with_children(pid)
+
+
+def _end_with_children(pid: int) -> None:
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
 
 
 def test_a_run_that_was_killed_stays_on_record_as_unfinished(journal):

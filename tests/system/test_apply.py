@@ -31,11 +31,13 @@ def test_a_run_that_believes_the_stamps_evaluates_no_stage_and_changes_nothing(s
 
 def test_an_apply_that_is_killed_anywhere_is_finished_by_the_next(site: PracticeSite) -> None:
     chance = random.Random(os.getpid())
+    site.install()
     for node in site.lab.nodes():
         site.lab.ssh(node.name, f"rm -f /var/lib/redoubt-stages/*.json; {EDIT} {CHRONY}; {EDIT} {AGENT}")
     for _ in range(3):
         with _running(site.start_install()) as killed:
             time.sleep(chance.uniform(3, 45))
+            assert killed.poll() is None, killed.communicate()[1]
             _kill_with_children(killed)
 
     site.install()
@@ -87,7 +89,8 @@ def test_a_second_apply_is_refused_while_the_first_runs(site: PracticeSite) -> N
 
 def test_an_apply_that_is_told_to_stop_says_where_it_stood_and_what_to_do(site: PracticeSite) -> None:
     with _running(site.start_install("--stage", "node_time")) as stopped:
-        time.sleep(4)
+        wait_for(lambda: _unfinished(site), "the run's record")
+        time.sleep(2)
         stopped.send_signal(signal.SIGTERM)
         _, said = stopped.communicate(timeout=60)
     assert stopped.returncode == 1
