@@ -42,7 +42,7 @@ COUNTERS = {
     *VOLATILE, "dram_corrected_aggregate", "dram_uncorrected_aggregate", "sram_corrected_aggregate",
     "sram_uncorrected_aggregate", "remapped_corrected", "remapped_uncorrected", "pcie_replays", "energy_mj",
 }  # fmt: skip
-FIXED = {"name", "uuid", "serial", "pci", "pci_device_id", "pci_subsystem_id", "minor"}
+FIXED = {"name", "uuid", "serial", "pci", "pci_device_id", "pci_subsystem_id", "minor", "vbios"}
 
 
 @gpu_app.command("show")

@@ -106,6 +106,15 @@ class AdminClient:
     def list_gpus(self) -> Iterator[admin.Gpu]:
         return self._list("/gpus", admin.Gpu)
 
+    def get_gpu(self, uuid: str) -> admin.GpuDetail:
+        return self._get(f"/gpus/{_word(uuid)}", admin.GpuDetail)
+
+    def cordon_gpu(self, uuid: str, ask: admin.CordonGpu) -> admin.GpuDetail:
+        return _read(admin.GpuDetail, self._send("PUT", f"/gpus/{_word(uuid)}/cordon", ask))
+
+    def uncordon_gpu(self, uuid: str) -> admin.GpuDetail:
+        return _read(admin.GpuDetail, self._send("DELETE", f"/gpus/{_word(uuid)}/cordon"))
+
     def list_leases(self) -> Iterator[admin.Lease]:
         return self._list("/leases", admin.Lease)
 

@@ -1,8 +1,8 @@
 """The admin API's shapes, shared by the server, the typed client and the CLI."""
 
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar  # Any: a reading is as its agent tells it
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
 
 from controlplane.contracts.strict import Answer, Strict
 
@@ -33,8 +33,11 @@ class Problem(Answer):
 
 
 class DeclareGpus(Strict):
+    """`mig` are the profiles that each of these GPUs is cut into; none: it stays whole."""
+
     type: Name
     count: int = Field(ge=1, le=64)
+    mig: tuple[Annotated[str, StringConstraints(pattern=r"^[0-9a-z.+]{1,40}$")], ...] = Field(default=(), max_length=16)
 
 
 class DeclareNode(Strict):
@@ -53,12 +56,45 @@ class Declared(Answer):
     changed: bool
 
 
+class Cordon(Answer):
+    """Why a GPU takes no new work, who said so, and when."""
+
+    reason: str
+    owner: str
+    at: AwareDatetime
+
+
+class CordonGpu(Strict):
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=400)]
+
+
 class Gpu(Answer):
+    """`index` is the driver's number on the node, `island` the same for GPUs that reach each other over NVLink.
+
+    `mig` has the profile of each instance, null while MIG is off. `owner` of a live lease, "" for none.
+    """
+
     uuid: str
     node: str
     name: str
     memory_total_bytes: int
     state: str
+    type: str = ""
+    index: int = 0
+    minor: int | None = None
+    island: int | None = None
+    numa: int | None = None
+    mig: tuple[str, ...] | None = None
+    vbios: str = ""
+    cordon: Cordon | None = None
+    owner: str = ""
+
+
+class GpuDetail(Gpu):
+    """`reading` is what the agent last told, and `seen_at` when."""
+
+    reading: dict[str, Any]
+    seen_at: AwareDatetime
 
 
 class Node(Answer):
@@ -69,6 +105,8 @@ class Node(Answer):
     reasons: tuple[str, ...]
     last_report_at: AwareDatetime | None
     gpus: tuple[Gpu, ...]
+    differences: tuple[str, ...] = ()
+    driver: str = ""
 
 
 class Lease(Answer):

@@ -9,8 +9,23 @@ from controlplane.contracts.proof import ProofSummary
 from controlplane.contracts.strict import Strict
 
 
+class MigInstance(Strict):
+    """A part of a GPU that jobs are given whole. `profile` is NVIDIA's word, such as "1g.10gb"."""
+
+    uuid: str
+    profile: Annotated[str, Field(max_length=40)]
+    gpu_instance: int
+    memory_total_bytes: int
+
+
 class GpuReading(Strict):
-    """One GPU as NVML reports it; `None` where the card does not support the reading."""
+    """One GPU as NVML reports it; `None` where the card does not support the reading.
+
+    `index` counts from 0 in NVML's order, `minor` is that of /dev/nvidiaN, which Slurm counts by. What has a default
+    is not told by agents of before. `nvlink_island` is the lowest index of the GPUs that reach each other over NVLink,
+    None for one that reaches no other. `mig` is None where MIG is off or not known, and lists the instances where it
+    is on. PCIe links are slower while idle, so compare with `..._max`.
+    """
 
     index: int
     uuid: str
@@ -24,6 +39,18 @@ class GpuReading(Strict):
     power_w: int | None
     ecc_uncorrected: int | None
     recovery_action: int | None
+    minor: int | None = None
+    pcie_generation: int | None = None
+    pcie_generation_max: int | None = None
+    pcie_width: int | None = None
+    pcie_width_max: int | None = None
+    numa_node: int | None = None
+    nvlink_island: int | None = None
+    nvlinks_up: int | None = None
+    mig_pending: bool | None = None  # what the mode will be after the next reset
+    mig: Annotated[tuple[MigInstance, ...], Field(max_length=16)] | None = None
+    vbios: Annotated[str, Field(max_length=40)] | None = None
+    compute_capability: str | None = None  # such as "9.0"
 
 
 class LostGpu(Strict):

@@ -1,7 +1,8 @@
 """Write the state file of the simulated GPUs of one practice node: `python gpu_state.py h100 --count 4 --seed gpu1`.
 
-The same words give the same bytes. Names, sizes and limits are those the real boards report; a key that a board does
-not have is left out, and the library then answers "not supported", as the driver does.
+`--island 2` makes NVLink islands of two GPUs, `--numa 1` puts all on one NUMA node. The same words give the same
+bytes. Names, sizes and limits are those the real boards report; a key that a board does not have is left out, and the
+library then answers "not supported", as the driver does.
 """
 
 import argparse
@@ -33,7 +34,9 @@ class Profile:
     clocks_max: tuple[int, int, int, int]
     thresholds: dict[int, int]
     pcie_generation: int
+    vbios: str
     nvlinks: int = 0
+    nvlink_version: int = 6
     has_mig: bool = False
     has_memory_temperature: bool = True
 
@@ -44,44 +47,58 @@ PROFILES = {
         name="NVIDIA H100 80GB HBM3", pci_device_id=0x233010DE, pci_subsystem_id=0x16C110DE, architecture=9,
         compute_capability=90, cores=16896, memory_total_mib=81559, memory_reserved_mib=551, bar1_total_mib=131072,
         memory_banks=2560, power_limit_mw=700_000, idle_mw=70_000, clocks_max=(1980, 1980, 2619, 1545),
-        thresholds=HOPPER_LIMITS, pcie_generation=5, nvlinks=18, has_mig=True,
+        thresholds=HOPPER_LIMITS, pcie_generation=5, vbios="96.00.99.00.01", nvlinks=18, has_mig=True,
     ),
     "h200": Profile(
         name="NVIDIA H200", pci_device_id=0x233510DE, pci_subsystem_id=0x18BE10DE, architecture=9,
         compute_capability=90, cores=16896, memory_total_mib=143771, memory_reserved_mib=606, bar1_total_mib=262144,
         memory_banks=3072, power_limit_mw=700_000, idle_mw=76_000, clocks_max=(1980, 1980, 3201, 1545),
-        thresholds=HOPPER_LIMITS, pcie_generation=5, nvlinks=18, has_mig=True,
+        thresholds=HOPPER_LIMITS, pcie_generation=5, vbios="96.00.BC.00.01", nvlinks=18, has_mig=True,
+    ),
+    # The data sheet and what public read-outs of the driver show; nobody recorded one here.
+    "a100": Profile(
+        name="NVIDIA A100-SXM4-80GB", pci_device_id=0x20B210DE, pci_subsystem_id=0x147F10DE, architecture=7,
+        compute_capability=80, cores=6912, memory_total_mib=81920, memory_reserved_mib=653, bar1_total_mib=131072,
+        memory_banks=640, power_limit_mw=400_000, idle_mw=60_000, clocks_max=(1410, 1410, 1593, 1290),
+        thresholds={0: 92, 1: 89, 2: 95, 3: 85}, pcie_generation=4, vbios="92.00.45.00.03", nvlinks=12,
+        nvlink_version=5, has_mig=True,
     ),
     "a10": Profile(
         name="NVIDIA A10", pci_device_id=0x223610DE, pci_subsystem_id=0x148210DE, architecture=7,
         compute_capability=86, cores=9216, memory_total_mib=23028, memory_reserved_mib=512, bar1_total_mib=32768,
         memory_banks=192, power_limit_mw=150_000, idle_mw=16_000, clocks_max=(1695, 1695, 6251, 1575),
-        thresholds={0: 98, 1: 95, 3: 88}, pcie_generation=4, has_memory_temperature=False,
+        thresholds={0: 98, 1: 95, 3: 88}, pcie_generation=4, vbios="94.02.75.00.01", has_memory_temperature=False,
     ),
     "l40s": Profile(
         name="NVIDIA L40S", pci_device_id=0x26B910DE, pci_subsystem_id=0x185110DE, architecture=8,
         compute_capability=89, cores=18176, memory_total_mib=46068, memory_reserved_mib=593, bar1_total_mib=65536,
         memory_banks=192, power_limit_mw=350_000, idle_mw=35_000, clocks_max=(2520, 2520, 9001, 1965),
-        thresholds={0: 98, 1: 95, 3: 88}, pcie_generation=4, has_memory_temperature=False,
+        thresholds={0: 98, 1: 95, 3: 88}, pcie_generation=4, vbios="95.02.66.00.02", has_memory_temperature=False,
     ),
 }  # fmt: skip
 
 
-def render_state(profile: str, *, count: int, seed: str) -> str:
-    """Return the state file of a node with `count` healthy, idle GPUs of one profile; the seed names the node."""
+def render_state(profile: str, *, count: int, seed: str, island: int = 16, numa_nodes: int = 2) -> str:
+    """Return the state file of a node with `count` healthy, idle GPUs of one profile; the seed names the node.
+
+    `island` is how many GPUs reach each other over NVLink, where the board has it; NUMA nodes get an equal part each.
+    """
     lines = [f"{key} = {value}" for key, value in SITE.items()]
     for index in range(count):
-        lines += [f"gpu.{index}.{key} = {value}" for key, value in _describe(PROFILES[profile], index, seed).items()]
+        place = {"nvlink_island": index // island, "numa_node": index * numa_nodes // count}
+        described = _describe(PROFILES[profile], index, seed, place)
+        lines += [f"gpu.{index}.{key} = {value}" for key, value in described.items()]
     return "\n".join(lines) + "\n"
 
 
-def _describe(board: Profile, index: int, seed: str) -> dict[str, str | int]:
+def _describe(board: Profile, index: int, seed: str, place: dict[str, int]) -> dict[str, str | int]:
     return {
         **_identity(board, index, seed),
+        **place,
         **_gauges(board),
         **_counters(board),
         **(_links(board) if board.nvlinks else {}),
-        **({"mig_mode": 0, "mig_devices_max": 7} if board.has_mig else {}),
+        **({"mig_mode": 0, "mig_pending": 0, "mig_devices_max": 7} if board.has_mig else {}),
     }
 
 
@@ -94,6 +111,7 @@ def _identity(board: Profile, index: int, seed: str) -> dict[str, str | int]:
         "pci": f"00000000:{0x1B + 0x20 * index % 0xE0 + index // 7:02X}:00.0",
         "pci_device_id": f"0x{board.pci_device_id:08X}",
         "pci_subsystem_id": f"0x{board.pci_subsystem_id:08X}",
+        "vbios": board.vbios,
         "minor": index,
         "brand": 14,
         "architecture": board.architecture,
@@ -151,7 +169,12 @@ def _counters(board: Profile) -> dict[str, str | int]:
 
 
 def _links(board: Profile) -> dict[str, str | int]:
-    return {"nvlink_count": board.nvlinks, "nvlink_version": 6, "nvlink_down_mask": 0, "fabric_state": 3}
+    return {
+        "nvlink_count": board.nvlinks,
+        "nvlink_version": board.nvlink_version,
+        "nvlink_down_mask": 0,
+        "fabric_state": 3,
+    }
 
 
 def main() -> int:
@@ -160,8 +183,11 @@ def main() -> int:
     parser.add_argument("profile", choices=sorted(PROFILES))
     parser.add_argument("--count", type=int, default=4, choices=range(1, 9))
     parser.add_argument("--seed", default="node", help="the name of the node; another name gives other UUIDs")
+    parser.add_argument("--island", type=int, default=16, choices=range(1, 17), help="GPUs in one NVLink island")
+    parser.add_argument("--numa", type=int, default=2, choices=range(1, 9), help="NUMA nodes that share the GPUs")
     asked = parser.parse_args()
-    print(render_state(asked.profile, count=asked.count, seed=asked.seed), end="")
+    text = render_state(asked.profile, count=asked.count, seed=asked.seed, island=asked.island, numa_nodes=asked.numa)
+    print(text, end="")
     return 0
 
 

@@ -29,10 +29,16 @@ def library() -> Path:
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     """Two healthy H100."""
+    return write_state(tmp_path, "h100", "--count", "2")
+
+
+def write_state(folder: Path, *words: str) -> Path:
     script = ROOT / "images/practice/gpu_state.py"
-    words = [sys.executable, str(script), "h100", "--count", "2", "--seed", "gpu1"]
-    path = tmp_path / "nvml.state"
-    path.write_text(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    done = subprocess.run(
+        [sys.executable, script, *words, "--seed", "gpu1"], check=True, capture_output=True, text=True
+    )
+    path = folder / "nvml.state"
+    path.write_text(done.stdout)
     return path
 
 
@@ -100,6 +106,49 @@ def test_a_reading_that_the_card_does_not_support_is_none(config: Path, surround
 
     assert (gpu.temperature_c, gpu.power_w, gpu.recovery_action, gpu.serial) == (None, None, None, None)
     assert whole.temperature_c == 32
+
+
+def test_where_a_gpu_sits_and_what_it_is_is_in_the_report(config: Path, surroundings: dict[str, str]):
+    first, second = look(config, surroundings).gpus
+
+    assert (first.minor, second.minor) == (0, 1)
+    assert (first.pcie_generation, first.pcie_generation_max, first.pcie_width, first.pcie_width_max) == (5, 5, 16, 16)
+    assert (first.numa_node, second.numa_node) == (0, 1)
+    assert (first.nvlink_island, second.nvlink_island, first.nvlinks_up) == (0, 0, 18)
+    assert (first.vbios, first.compute_capability) == ("96.00.99.00.01", "9.0")
+    assert (first.mig, first.mig_pending) == (None, False)
+
+
+def test_nvlink_islands_are_found_by_the_far_ends_of_the_links(
+    config: Path, surroundings: dict[str, str], state: Path, tmp_path: Path
+):
+    assert write_state(tmp_path, "a100", "--count", "8", "--island", "4") == state
+
+    gpus = look(config, surroundings).gpus
+
+    assert [gpu.nvlink_island for gpu in gpus] == [0, 0, 0, 0, 4, 4, 4, 4]
+
+
+def test_a_gpu_whose_links_are_all_down_is_on_no_island(config: Path, surroundings: dict[str, str], state: Path):
+    write_state(state.parent, "h100", "--count", "3")
+    rewrite(state, nvlink_down_mask=(1 << 18) - 1)
+
+    cut, *others = look(config, surroundings).gpus
+
+    assert (cut.nvlinks_up, cut.nvlink_island) == (0, None)
+    assert [gpu.nvlink_island for gpu in others] == [1, 1]
+
+
+def test_a_board_without_nvlink_mig_or_numa_has_none_of_them(
+    config: Path, surroundings: dict[str, str], state: Path, tmp_path: Path
+):
+    write_state(tmp_path, "a10", "--count", "2")
+    rewrite(state, numa_node=None, vbios=None, minor=0)
+
+    gpu = look(config, surroundings).gpus[0]
+
+    assert (gpu.nvlink_island, gpu.nvlinks_up, gpu.mig, gpu.mig_pending) == (None, None, None, None)
+    assert (gpu.numa_node, gpu.vbios) == (None, None)
 
 
 def test_a_lost_gpu_is_named_and_the_others_are_still_read(config: Path, surroundings: dict[str, str], state: Path):

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from controlplane.cli.practice import app
 
 ROOT = Path(__file__).resolve().parents[2]
-PROFILES = ["h100", "h200", "a10", "l40s"]
+PROFILES = ["h100", "h200", "a100", "a10", "l40s"]
 BEGIN = """
 import json, sys, threading, time
 from pynvml import *
@@ -96,7 +96,7 @@ def test_every_reading_answers_or_declines_and_none_crashes(library, tmp_path, p
     assert answers["CpuAffinity"] is True
     assert answers["fields"]["230"] == [0, pynvml.NVML_VALUE_TYPE_UNSIGNED_INT, 0]
     assert answers["lost_handle"] == {"error": pynvml.NVML_ERROR_INVALID_ARGUMENT}
-    linked = profile in {"h100", "h200"}
+    linked = profile in {"h100", "h200", "a100"}
     assert answers["NvLinkState/0"] == (1 if linked else {"error": pynvml.NVML_ERROR_NOT_SUPPORTED})
 
 

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from controlplane.api.v1.paging import Paged, rows
-from controlplane.api.v1.shapes import to_gpu, to_lease, to_node
+from controlplane.api.v1.shapes import to_gpu, to_gpu_detail, to_lease, to_node
 from controlplane.contracts import admin
 from controlplane.domains.allocation import service as allocation
 from controlplane.domains.fleet import service as fleet
@@ -18,7 +18,7 @@ router = APIRouter(tags=["fleet"])
 async def declare_nodes(body: admin.DeclareNodes, tx: Transaction, actor: Person) -> admin.Declared:
     """Make the declared nodes these and no others; the same again changes nothing."""
     nodes = [
-        DeclaredNode(n.name, n.address, n.zone, n.purposes, tuple(DeclaredGpus(g.type, g.count) for g in n.gpus))
+        DeclaredNode(n.name, n.address, n.zone, n.purposes, tuple(DeclaredGpus(g.type, g.count, g.mig) for g in n.gpus))
         for n in body.nodes
     ]
     return admin.Declared(changed=await fleet.declare_nodes(tx, actor, nodes=nodes))
@@ -36,7 +36,25 @@ async def get_node(name: str, tx: Transaction, actor: Person) -> admin.Node:
 
 @router.get("/gpus")
 async def list_gpus(tx: Transaction, actor: Person) -> admin.Rows[admin.Gpu]:
-    return admin.Rows(items=tuple(to_gpu(row) for row in await fleet.list_gpus(tx, actor)))
+    """List every GPU that was ever told of; what a node no longer shows is `missing`."""
+    return admin.Rows(items=tuple(to_gpu(gpu, cordon) for gpu, cordon in await fleet.list_gpus(tx, actor)))
+
+
+@router.get("/gpus/{uuid}")
+async def get_gpu(uuid: str, tx: Transaction, actor: Person) -> admin.GpuDetail:
+    return to_gpu_detail(await fleet.get_gpu(tx, actor, uuid=uuid))
+
+
+@router.put("/gpus/{uuid}/cordon")
+async def cordon_gpu(uuid: str, body: admin.CordonGpu, tx: Transaction, actor: Person) -> admin.GpuDetail:
+    """Let a GPU take no new work; what runs on it finishes. The same again changes nothing."""
+    return to_gpu_detail(await fleet.cordon_gpu(tx, actor, uuid=uuid, reason=body.reason))
+
+
+@router.delete("/gpus/{uuid}/cordon")
+async def uncordon_gpu(uuid: str, tx: Transaction, actor: Person) -> admin.GpuDetail:
+    """Let a GPU take work again; one that is not cordoned stays so."""
+    return to_gpu_detail(await fleet.uncordon_gpu(tx, actor, uuid=uuid))
 
 
 @router.get("/leases")

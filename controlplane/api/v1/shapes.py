@@ -1,19 +1,40 @@
 """Rows to contracts."""
 
+from typing import Any  # the fields of a contract, by name
+
 from controlplane.contracts import admin
 from controlplane.domains.allocation.tables import Lease
 from controlplane.domains.audit.tables import AuditEvent
-from controlplane.domains.fleet.tables import GpuObservation
-from controlplane.domains.fleet.types import NodeView, SeenGpu
+from controlplane.domains.fleet.types import GpuCordon, GpuView, NodeView, SeenGpu
 from controlplane.domains.serving.service import EndpointView
 from controlplane.domains.serving.tables import Model, Replica, Revision
 from controlplane.domains.serving.types import ReplicaState
 
 
-def to_gpu(row: GpuObservation | SeenGpu) -> admin.Gpu:
-    return admin.Gpu(
-        uuid=row.uuid, node=row.node, name=row.name, memory_total_bytes=row.memory_total_bytes, state=str(row.state)
-    )
+def to_gpu(gpu: SeenGpu, cordon: GpuCordon | None = None) -> admin.Gpu:
+    return admin.Gpu(**_facts(gpu, cordon))
+
+
+def to_gpu_detail(view: GpuView) -> admin.GpuDetail:
+    return admin.GpuDetail(**_facts(view.gpu, view.cordon), reading=dict(view.reading), seen_at=view.seen_at)
+
+
+def _facts(gpu: SeenGpu, cordon: GpuCordon | None) -> dict[str, Any]:  # the fields of admin.Gpu
+    return {
+        "uuid": gpu.uuid,
+        "node": gpu.node,
+        "name": gpu.name,
+        "memory_total_bytes": gpu.memory_total_bytes,
+        "state": str(gpu.state),
+        "type": gpu.type,
+        "index": gpu.index,
+        "minor": gpu.minor,
+        "island": gpu.island,
+        "numa": gpu.numa,
+        "mig": gpu.mig,
+        "vbios": gpu.vbios,
+        "cordon": cordon and admin.Cordon(reason=cordon.reason, owner=cordon.owner, at=cordon.at),
+    }
 
 
 def to_node(view: NodeView) -> admin.Node:
@@ -24,7 +45,9 @@ def to_node(view: NodeView) -> admin.Node:
         state=view.state,
         reasons=view.reasons,
         last_report_at=view.last_report_at,
-        gpus=tuple(to_gpu(gpu) for gpu in view.gpus),
+        gpus=tuple(to_gpu(gpu, view.cordons.get(gpu.uuid)) for gpu in view.gpus),
+        differences=view.differences,
+        driver=view.driver,
     )
 
 

@@ -1,16 +1,24 @@
 """Nodes and GPUs: declared by the site spec, observed by agents, shown side by side."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from controlplane.contracts.agent import NodeReport
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import Actor
 from controlplane.domains.fleet import rules, store
-from controlplane.domains.fleet.tables import GpuObservation, NodeDeclaration
-from controlplane.domains.fleet.types import DeclaredGpus, DeclaredNode, GpuState, NodeView, SeenGpu
+from controlplane.domains.fleet.tables import CordonedGpu, GpuObservation, NodeDeclaration
+from controlplane.domains.fleet.types import (
+    DeclaredGpus,
+    DeclaredNode,
+    GpuCordon,
+    GpuState,
+    GpuView,
+    NodeView,
+    SeenGpu,
+)
 from controlplane.domains.policy import service as policy
-from controlplane.kit.errors import NotFound
+from controlplane.kit.errors import Conflict, NotFound
 from controlplane.kit.tx import Tx
 
 
@@ -45,9 +53,53 @@ async def get_node(tx: Tx, actor: Actor, *, name: str) -> NodeView:
     raise NotFound(f"no node {name}", remedy="redoubt node list")
 
 
-async def list_gpus(tx: Tx, actor: Actor) -> Sequence[GpuObservation]:
+async def list_gpus(tx: Tx, actor: Actor) -> list[tuple[SeenGpu, GpuCordon | None]]:
+    """Return every GPU that was ever told of, with its cordon."""
     await policy.require(tx, actor, "node.read", "site")
-    return await store.list_gpus(tx)
+    cordons = await cordoned_gpus(tx)
+    return [(_to_seen(row), cordons.get(row.uuid)) for row in await store.list_gpus(tx)]
+
+
+async def get_gpu(tx: Tx, actor: Actor, *, uuid: str) -> GpuView:
+    await policy.require(tx, actor, "node.read", uuid)
+    return await _view_gpu(tx, uuid)
+
+
+async def cordon_gpu(tx: Tx, actor: Actor, *, uuid: str, reason: str) -> GpuView:
+    """Let a GPU take no new work; what runs finishes. The same again changes nothing, another reason conflicts."""
+    await policy.require(tx, actor, "gpu.cordon", uuid)
+    view = await _view_gpu(tx, uuid)
+    if await store.add_cordon(tx, uuid=uuid, reason=reason, owner=actor.id):
+        await audit.record(tx, actor, "gpu.cordoned", uuid, node=view.gpu.node, reason=reason)
+        return await _view_gpu(tx, uuid)
+    view = await _view_gpu(tx, uuid)
+    if view.cordon is None or view.cordon.reason != reason:
+        told = f"since {view.cordon.at:%Y-%m-%d %H:%M}: {view.cordon.reason}" if view.cordon else "a moment ago"
+        raise Conflict(
+            f"GPU {uuid} is cordoned already, {told}", remedy=f"redoubt gpu show {uuid}; or uncordon it first"
+        )
+    return view
+
+
+async def uncordon_gpu(tx: Tx, actor: Actor, *, uuid: str) -> GpuView:
+    """Let a GPU take work again; one that is not cordoned stays so."""
+    await policy.require(tx, actor, "gpu.uncordon", uuid)
+    view = await _view_gpu(tx, uuid)
+    if await store.delete_cordon(tx, uuid):
+        await audit.record(tx, actor, "gpu.uncordoned", uuid, node=view.gpu.node)
+    return await _view_gpu(tx, uuid)
+
+
+async def cordoned_gpus(tx: Tx) -> dict[str, GpuCordon]:
+    """Return every cordon by the UUID of its GPU. For other domains."""
+    return {row.uuid: _to_cordon(row) for row in await store.list_cordons(tx)}
+
+
+async def find_gpus(tx: Tx, node: str, indexes: Iterable[int]) -> tuple[SeenGpu, ...]:
+    """Return the present GPUs of a node that an engine calls by these numbers. For other domains."""
+    wanted = set(indexes)
+    seen = [_to_seen(row) for row in await store.list_gpus(tx, node)]
+    return tuple(gpu for gpu in seen if gpu.state == GpuState.PRESENT and gpu.device in wanted)
 
 
 async def declared_since(tx: Tx) -> dict[str, datetime]:
@@ -73,19 +125,62 @@ async def authority_node(tx: Tx) -> str | None:
 async def view_fleet(tx: Tx) -> list[NodeView]:
     """Return every node that is declared or reports. For other domains; faces use list_nodes."""
     declared = {row.name: _to_declared(row) for row in await store.list_declarations(tx)}
-    seen = {row.node: row.received_at for row in await store.list_observations(tx)}
-    gpus = [_to_seen(row) for row in await store.list_gpus(tx)]
-    names: Iterable[str] = sorted({*declared, *seen})
+    seen = {row.node: row for row in await store.list_observations(tx)}
+    gpus: dict[str, list[SeenGpu]] = {}
+    for row in await store.list_gpus(tx):
+        gpus.setdefault(row.node, []).append(_to_seen(row))
+    cordons = await cordoned_gpus(tx)
+    peers = rules.count_peers((row.driver, gpus.get(name, ())) for name, row in seen.items())
     return [
-        rules.view_node(name, declared.get(name), seen.get(name), tuple(g for g in gpus if g.node == name), tx.now)
-        for name in names
+        rules.view_node(
+            name,
+            declared.get(name),
+            seen[name].received_at if name in seen else None,
+            tuple(gpus.get(name, ())),
+            tx.now,
+            driver=seen[name].driver if name in seen else "",
+            peers=peers,
+            cordons=cordons,
+        )
+        for name in sorted({*declared, *seen})
     ]
 
 
+async def _view_gpu(tx: Tx, uuid: str) -> GpuView:
+    row = await store.find_gpu(tx, uuid)
+    if row is None:
+        raise NotFound(f"no node ever reported a GPU {uuid}", remedy="redoubt gpu list")
+    cordon = await store.find_cordon(tx, uuid)
+    return GpuView(_to_seen(row), _to_cordon(cordon) if cordon else None, row.reading, row.seen_at)
+
+
 def _to_declared(row: NodeDeclaration) -> DeclaredNode:
-    gpus = tuple(DeclaredGpus(str(g["type"]), int(str(g["count"]))) for g in row.gpus)
+    gpus = tuple(_to_declared_gpus(entry) for entry in row.gpus)
     return DeclaredNode(row.name, row.address, row.zone, tuple(row.purposes), gpus)
 
 
+def _to_declared_gpus(entry: Mapping[str, object]) -> DeclaredGpus:
+    mig = entry.get("mig") or ()
+    profiles = tuple(str(profile) for profile in mig) if isinstance(mig, list) else ()
+    return DeclaredGpus(str(entry["type"]), int(str(entry["count"])), profiles)
+
+
 def _to_seen(row: GpuObservation) -> SeenGpu:
-    return SeenGpu(row.uuid, row.node, row.name, row.memory_total_bytes, GpuState(row.state))
+    return SeenGpu(
+        row.uuid,
+        row.node,
+        row.name,
+        row.memory_total_bytes,
+        GpuState(row.state),
+        type=rules.gpu_type(row.name),
+        index=row.position,
+        minor=row.minor,
+        island=row.nvlink_island,
+        numa=row.numa_node,
+        mig=None if row.mig is None else tuple(row.mig),
+        vbios=row.vbios,
+    )
+
+
+def _to_cordon(row: CordonedGpu) -> GpuCordon:
+    return GpuCordon(row.reason, row.owner, row.at)

@@ -2,11 +2,12 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import defer
 
-from controlplane.contracts.agent import NodeReport
-from controlplane.domains.fleet.tables import GpuObservation, NodeDeclaration, NodeObservation
+from controlplane.contracts.agent import GpuReading, NodeReport
+from controlplane.domains.fleet.tables import CordonedGpu, GpuObservation, NodeDeclaration, NodeObservation
 from controlplane.domains.fleet.types import DeclaredNode, GpuState
-from controlplane.kit.tx import Tx
+from controlplane.kit.tx import Tx, changed_one
 
 
 async def list_declarations(tx: Tx) -> Sequence[NodeDeclaration]:
@@ -14,12 +15,39 @@ async def list_declarations(tx: Tx) -> Sequence[NodeDeclaration]:
 
 
 async def list_observations(tx: Tx) -> Sequence[NodeObservation]:
-    return (await tx.session.scalars(select(NodeObservation).order_by(NodeObservation.node))).all()
-
-
-async def list_gpus(tx: Tx) -> Sequence[GpuObservation]:
-    query = select(GpuObservation).order_by(GpuObservation.node, GpuObservation.position)
+    query = select(NodeObservation).order_by(NodeObservation.node).options(defer(NodeObservation.host, raiseload=True))
     return (await tx.session.scalars(query)).all()
+
+
+async def list_gpus(tx: Tx, node: str | None = None) -> Sequence[GpuObservation]:
+    """Return the GPUs of the site, or of one node, without the rest of their readings."""
+    query = select(GpuObservation).order_by(GpuObservation.node, GpuObservation.position)
+    if node is not None:
+        query = query.where(GpuObservation.node == node)
+    return (await tx.session.scalars(query.options(defer(GpuObservation.reading, raiseload=True)))).all()
+
+
+async def find_gpu(tx: Tx, uuid: str) -> GpuObservation | None:
+    query = select(GpuObservation).where(GpuObservation.uuid == uuid).execution_options(populate_existing=True)
+    return (await tx.session.scalars(query)).one_or_none()
+
+
+async def list_cordons(tx: Tx) -> Sequence[CordonedGpu]:
+    return (await tx.session.scalars(select(CordonedGpu).order_by(CordonedGpu.uuid))).all()
+
+
+async def find_cordon(tx: Tx, uuid: str) -> CordonedGpu | None:
+    return (await tx.session.scalars(select(CordonedGpu).where(CordonedGpu.uuid == uuid))).one_or_none()
+
+
+async def add_cordon(tx: Tx, *, uuid: str, reason: str, owner: str) -> bool:
+    """Cordon a GPU that is not; say whether that was so."""
+    row = insert(CordonedGpu).values(uuid=uuid, reason=reason, owner=owner, at=tx.now)
+    return await changed_one(tx, row.on_conflict_do_nothing(index_elements=["uuid"]))
+
+
+async def delete_cordon(tx: Tx, uuid: str) -> bool:
+    return await changed_one(tx, delete(CordonedGpu).where(CordonedGpu.uuid == uuid))
 
 
 async def mark_declared(tx: Tx, nodes: Iterable[DeclaredNode]) -> None:
@@ -31,7 +59,7 @@ async def mark_declared(tx: Tx, nodes: Iterable[DeclaredNode]) -> None:
             address=node.address,
             zone=node.zone,
             purposes=list(node.purposes),
-            gpus=[{"type": gpus.type, "count": gpus.count} for gpus in node.gpus],
+            gpus=[{"type": gpus.type, "count": gpus.count, "mig": list(gpus.mig)} for gpus in node.gpus],
             declared_at=tx.now,
         )
         for node in nodes
@@ -69,17 +97,27 @@ async def mark_gpus(tx: Tx, node: str, report: NodeReport) -> None:
     await tx.session.execute(
         update(GpuObservation).where(gone, GpuObservation.position.in_(lost)).values(state=GpuState.LOST)
     )
-    for gpu in report.gpus:
-        values = {
-            "uuid": gpu.uuid,
-            "node": node,
-            "position": gpu.index,
-            "name": gpu.name,
-            "memory_total_bytes": gpu.memory_total_bytes,
-            "state": GpuState.PRESENT,
-            "reading": gpu.model_dump(),
-            "seen_at": tx.now,
-        }
-        await tx.session.execute(
-            insert(GpuObservation).values(values).on_conflict_do_update(index_elements=["uuid"], set_=values)
-        )
+    told_of = {gpu.uuid: _observed(tx, node, gpu) for gpu in report.gpus}
+    if not told_of:
+        return
+    fresh = insert(GpuObservation).values([told_of[uuid] for uuid in sorted(told_of)])
+    told = {column.name: column for column in fresh.excluded if column.name != "uuid"}
+    await tx.session.execute(fresh.on_conflict_do_update(index_elements=["uuid"], set_=told))
+
+
+def _observed(tx: Tx, node: str, gpu: GpuReading) -> dict[str, object]:
+    return {
+        "uuid": gpu.uuid,
+        "node": node,
+        "position": gpu.index,
+        "name": gpu.name,
+        "memory_total_bytes": gpu.memory_total_bytes,
+        "state": GpuState.PRESENT,
+        "minor": gpu.minor,
+        "nvlink_island": gpu.nvlink_island,
+        "numa_node": gpu.numa_node,
+        "vbios": gpu.vbios or "",
+        "mig": None if gpu.mig is None else [instance.profile for instance in gpu.mig],
+        "reading": gpu.model_dump(mode="json"),
+        "seen_at": tx.now,
+    }

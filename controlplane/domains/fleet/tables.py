@@ -44,5 +44,21 @@ class GpuObservation(Table):
     name: Mapped[str] = mapped_column(String(96))
     memory_total_bytes: Mapped[int] = mapped_column(BigInteger)
     state: Mapped[str] = mapped_column(String(12))
+    minor: Mapped[int | None] = mapped_column(Integer)
+    nvlink_island: Mapped[int | None] = mapped_column(Integer)
+    numa_node: Mapped[int | None] = mapped_column(Integer)
+    vbios: Mapped[str] = mapped_column(String(40), server_default="")
+    mig: Mapped[list[str] | None] = mapped_column(ARRAY(String(40)))
     reading: Mapped[dict[str, object]] = mapped_column(JSONB)
     seen_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class CordonedGpu(Table):
+    """A GPU that takes no new work. Ending it deletes the row; what was is in the audit log."""
+
+    __tablename__ = "gpu_cordons"
+
+    uuid: Mapped[str] = mapped_column(String(96), primary_key=True)
+    reason: Mapped[str] = mapped_column(String(400))
+    owner: Mapped[str] = mapped_column(String(80))
+    at: Mapped[datetime] = mapped_column(DateTime(timezone=True))

@@ -1,4 +1,5 @@
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -21,10 +22,11 @@ class GpuState(StrEnum):
 
 @dataclass(frozen=True)
 class DeclaredGpus:
-    """`type` is the site's word, lower case ("h100"); a card's full name contains it."""
+    """`type` is the site's word, lower case ("h100"); `mig` are the profiles that each of the GPUs is cut into."""
 
     type: str
     count: int
+    mig: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,56 @@ class DeclaredNode:
 
 @dataclass(frozen=True)
 class SeenGpu:
+    """A GPU as its node last told of it. `type` is the site's word, `index` NVML's, `minor` that of /dev/nvidiaN.
+
+    `island` is the same for GPUs of a node that reach each other over NVLink. `mig` has the profile of each instance;
+    None: MIG is off.
+    """
+
     uuid: str
     node: str
     name: str
     memory_total_bytes: int
     state: GpuState
+    type: str = ""
+    index: int = 0
+    minor: int | None = None
+    island: int | None = None
+    numa: int | None = None
+    mig: tuple[str, ...] | None = None
+    vbios: str = ""
+
+    @property
+    def device(self) -> int:
+        """The number by which the engine calls it."""
+        return self.index if self.minor is None else self.minor
+
+
+@dataclass(frozen=True)
+class GpuCordon:
+    """Why a GPU takes no new work, who said so, and when."""
+
+    reason: str
+    owner: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class GpuView:
+    """A GPU with all that is known of it; `reading` is what its agent last told."""
+
+    gpu: SeenGpu
+    cordon: GpuCordon | None
+    reading: Mapping[str, object]
+    seen_at: datetime
 
 
 @dataclass(frozen=True)
 class NodeView:
-    """What a person wants to know of a node at three in the morning."""
+    """What a person wants to know of a node at three in the morning.
+
+    `differences` are those from its declaration and from its peers, also such as leave it ready.
+    """
 
     name: str
     zone: str
@@ -56,3 +98,6 @@ class NodeView:
     reasons: tuple[str, ...]
     last_report_at: datetime | None
     gpus: tuple[SeenGpu, ...]
+    differences: tuple[str, ...] = ()
+    driver: str = ""
+    cordons: Mapping[str, GpuCordon] = field(default_factory=dict)  # by UUID

@@ -22,6 +22,7 @@ nvmlReturn_t read_u32(nvmlDevice_t device, const char *key, u32 *out);
 nvmlReturn_t read_numbered(nvmlDevice_t device, const char *stem, u32 number, u32 *out);
 nvmlReturn_t copy_text(const char *text, char *out, u32 length);
 nvmlReturn_t read_text(nvmlDevice_t device, const char *key, char *out, u32 length);
+nvmlReturn_t copy_pci(const section *gpu, nvmlPciInfo_t *out);
 nvmlReturn_t read_site_text(const char *key, char *out, u32 length);
 u64 wall_us(void);
 

@@ -13,7 +13,7 @@ struct event_set { u64 kinds[MAX_GPUS]; u64 after; };
 
 nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t d, u32 *present, u32 *pending) {
     nvmlReturn_t status = read_u32(d, "mig_mode", present);
-    return status ? status : read_u32(d, "mig_mode", pending);
+    return status ? status : read_u32(d, "mig_pending", pending);
 }
 
 nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t d, u32 *out) {

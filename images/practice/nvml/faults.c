@@ -102,14 +102,30 @@ nvmlReturn_t nvmlDeviceGetNvLinkErrorCounter(nvmlDevice_t d, u32 link, u32 kind,
     return status == NVML_ERROR_NOT_SUPPORTED ? NVML_SUCCESS : status;
 }
 
-/* The links of a GPU are dealt out over its neighbours in turn. */
+/* The n-th of the other GPUs of the same island, counted from the one after it; MAX_GPUS when there is none. */
+static u32 neighbour(const state *now, u32 own, u32 n) {
+    u32 found[MAX_GPUS], count = 0;
+    const u64 island = number_or_zero(&now->gpus[own], "nvlink_island");
+    for (u32 step = 1; step < now->gpu_count; step++) {
+        const u32 other = (own + step) % now->gpu_count;
+        u64 links;
+        if (!number_of(&now->gpus[other], "nvlink_count", &links)) continue;
+        if (number_or_zero(&now->gpus[other], "nvlink_island") == island) found[count++] = other;
+    }
+    return count ? found[n % count] : MAX_GPUS;
+}
+
+/* The links of a GPU are dealt out over the others of its island in turn. A far end that is lost keeps its address. */
 nvmlReturn_t nvmlDeviceGetNvLinkRemotePciInfo_v2(nvmlDevice_t d, u32 link, nvmlPciInfo_t *out) {
-    u32 count;
+    const state *now;
+    const section *gpu;
     nvmlReturn_t status = check_link(d, link);
-    if (!status) status = nvmlDeviceGetCount_v2(&count);
+    if (!status) status = hold_gpu(d, &now, &gpu);
     if (status) return status;
-    if (count < 2) return NVML_ERROR_NOT_SUPPORTED;
-    return nvmlDeviceGetPciInfo_v3(&handles[(d->index + 1 + link % (count - 1)) % count], out);
+    const u32 far = neighbour(now, d->index, link);
+    status = far < MAX_GPUS ? copy_pci(&now->gpus[far], out) : NVML_ERROR_NOT_SUPPORTED;
+    state_release();
+    return status;
 }
 
 nvmlReturn_t nvmlDeviceGetGpuFabricInfoV(nvmlDevice_t d, nvmlGpuFabricInfo_t *out) {

@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 #define MAX_GPUS 16
-#define MAX_ENTRIES 96
+#define MAX_ENTRIES 128
 #define MAX_EVENTS 64
 #define VALUE_BYTES 96
 

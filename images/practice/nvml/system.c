@@ -132,6 +132,7 @@ nvmlReturn_t nvmlDeviceGetHandleByPciBusId(const char *address, nvmlDevice_t *ou
 nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t d, char *out, u32 length) { return read_text(d, "name", out, length); }
 nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t d, char *out, u32 length) { return read_text(d, "uuid", out, length); }
 nvmlReturn_t nvmlDeviceGetSerial(nvmlDevice_t d, char *out, u32 length) { return read_text(d, "serial", out, length); }
+nvmlReturn_t nvmlDeviceGetVbiosVersion(nvmlDevice_t d, char *out, u32 length) { return read_text(d, "vbios", out, length); }
 nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t d, u32 *out) { return read_u32(d, "minor", out); }
 nvmlReturn_t nvmlDeviceGetBrand(nvmlDevice_t d, u32 *out) { return read_u32(d, "brand", out); }
 nvmlReturn_t nvmlDeviceGetArchitecture(nvmlDevice_t d, u32 *out) { return read_u32(d, "architecture", out); }
@@ -162,15 +163,22 @@ static void fill_pci(const char *address, u32 device_id, u32 subsystem_id, nvmlP
     out->pciSubSystemId = subsystem_id;
 }
 
-nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t d, nvmlPciInfo_t *out) {
-    char address[VALUE_BYTES];
-    u32 device_id = 0, subsystem_id = 0;
-    nvmlReturn_t status = read_text(d, "pci", address, sizeof address);
-    if (status || !out) return status ? status : NVML_ERROR_INVALID_ARGUMENT;
-    read_u32(d, "pci_device_id", &device_id);
-    read_u32(d, "pci_subsystem_id", &subsystem_id);
-    fill_pci(address, device_id, subsystem_id, out);
+nvmlReturn_t copy_pci(const section *gpu, nvmlPciInfo_t *out) {
+    const char *address = section_find(gpu, "pci");
+    if (!out) return NVML_ERROR_INVALID_ARGUMENT;
+    if (!address) return NVML_ERROR_NOT_SUPPORTED;
+    fill_pci(address, (u32)number_or_zero(gpu, "pci_device_id"), (u32)number_or_zero(gpu, "pci_subsystem_id"), out);
     return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t d, nvmlPciInfo_t *out) {
+    const state *now;
+    const section *gpu;
+    nvmlReturn_t status = hold_gpu(d, &now, &gpu);
+    if (status) return status;
+    status = copy_pci(gpu, out);
+    state_release();
+    return status;
 }
 
 nvmlReturn_t nvmlDeviceGetPciInfo_v2(nvmlDevice_t d, nvmlPciInfo_t *out) { return nvmlDeviceGetPciInfo_v3(d, out); }
@@ -185,5 +193,17 @@ nvmlReturn_t nvmlDeviceGetCpuAffinity(nvmlDevice_t d, u32 words, unsigned long *
     const u32 bits = 8 * sizeof *out;
     memset(out, 0, words * sizeof *out);
     for (u32 cpu = 0; cpu < words * bits && (cpu == 0 || cpu < (u32)processors); cpu++) out[cpu / bits] |= 1UL << (cpu % bits);
+    return NVML_SUCCESS;
+}
+
+/* The NUMA node that the GPU hangs on; both scopes are one, for a practice node has one NUMA node a socket. */
+nvmlReturn_t nvmlDeviceGetMemoryAffinity(nvmlDevice_t d, u32 words, unsigned long *out, u32 scope) {
+    u32 node;
+    const u32 bits = 8 * sizeof *out;
+    nvmlReturn_t status = read_u32(d, "numa_node", &node);
+    if (status) return status;
+    if (!out || scope > 1 || node >= words * bits) return NVML_ERROR_INVALID_ARGUMENT;
+    memset(out, 0, words * sizeof *out);
+    out[node / bits] |= 1UL << (node % bits);
     return NVML_SUCCESS;
 }

@@ -129,6 +129,8 @@ VERBS: Verbs = to_table(
     write("token.refresh", NEWCOMER),
     write("token.revoke", NEWCOMER),
     # fleet
+    write("gpu.cordon", OP),
+    write("gpu.uncordon", OP),
     write("node.declare", PA),
     read("node.read", PA, SA, OP, DS, AU),
     write("node.report", NODE, own=True),
