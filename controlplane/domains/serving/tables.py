@@ -1,6 +1,6 @@
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, Integer, String, Text, text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, DateTime, ForeignKey, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from controlplane.kit.tx import Table
@@ -25,16 +25,21 @@ class Model(Table):
 
 
 class Endpoint(Table):
+    """`floor` replicas are never preempted, None is all of them; `project` is whose share they use."""
+
     __tablename__ = "endpoints"
     __table_args__ = (
         CheckConstraint("replicas >= 0", name="replicas"),
+        CheckConstraint("floor >= 0", name="floor"),
         Index("uq_endpoints_live_name", "name", unique=True, postgresql_where=text("deleted_at is null")),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(80))
     zone: Mapped[str] = mapped_column(String(63))
+    project: Mapped[str] = mapped_column(String(32), default="redoubt")
     replicas: Mapped[int] = mapped_column(Integer)
+    floor: Mapped[int | None] = mapped_column(Integer)
     revision_id: Mapped[str] = mapped_column(String(40))
     wait_reason: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
@@ -61,7 +66,10 @@ class Revision(Table):
 
 
 class Replica(Table):
-    """One running copy. `stamp` grows with every change, so that a loop applies only to what it loaded."""
+    """One running copy. `stamp` grows with every change, so that a loop applies only to what it loaded.
+
+    What `yields` is above its endpoint's floor and may be preempted. `time_limit_s` is what its run was given.
+    """
 
     __tablename__ = "replicas"
 
@@ -73,6 +81,8 @@ class Replica(Table):
     reason: Mapped[str] = mapped_column(Text, default="")
     nonce: Mapped[str] = mapped_column(String(80), default="")  # until it is used, once
     run_token_sha256: Mapped[str] = mapped_column(String(64), default="", index=True)
+    yields: Mapped[bool] = mapped_column(Boolean, default=False)
+    time_limit_s: Mapped[int] = mapped_column(Integer, default=604800)
     engine_ref: Mapped[str] = mapped_column(String(80), default="")
     node: Mapped[str] = mapped_column(String(63), default="")
     host: Mapped[str] = mapped_column(String(63), default="")

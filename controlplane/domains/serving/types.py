@@ -23,13 +23,15 @@ REGISTERED = (ReplicaState.LOADING, ReplicaState.READY, ReplicaState.DRAINING)
 
 @dataclass(frozen=True)
 class ReplicaFact:
-    """What the planning rule needs of one replica."""
+    """What the planning rule needs of one replica; what `yields` is above the floor."""
 
     id: str
     revision_id: str
     state: ReplicaState
     ended_at: datetime | None
     ready_at: datetime | None = None
+    yields: bool = False
+    time_limit_s: int = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)

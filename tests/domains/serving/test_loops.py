@@ -187,7 +187,7 @@ async def test_an_endpoint_waits_with_reasons_when_all_gpus_are_leased(site: Sit
     await site.plane.loops.converge()
     found = await site.endpoint()
     assert (await site.states()).count("wanted") == 1
-    assert "gpu1: 0 free, 1 asked" in str(found["wait_reason"])
+    assert "gpu1, gpu2: 0 of 2 free, 1 asked" in str(found["wait_reason"])
 
 
 async def test_the_snapshot_lists_what_serves_and_is_signed_anew_only_when_that_changes(site: Site) -> None:

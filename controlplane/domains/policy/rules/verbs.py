@@ -144,10 +144,22 @@ VERBS: Verbs = to_table(
     write("incident.settle", SYSTEM),
     read("incident.read", PA, SA, OP, AU),
     write("proof.report", NODE, own=True),
+    # shares
+    read("pool.read", PA, SA, OP, DS, AU),
+    write("pool.set", PA, OP),
+    write("quota.set", PA),
+    write("reservation.create", PA, OP),
+    write("reservation.delete", PA, OP),
+    read("reservation.read", PA, SA, OP, DS, AU),
+    write("share.archive", PA),
+    write("share.create", PA),
+    read("share.read", PA, SA, OP, DS, AU, TA, TU),
     # allocation
+    read("allocation.explain", PA, SA, OP, AU, TA, TU),
     write("lease.end", SYSTEM),
     write("lease.grant", SYSTEM),
     read("lease.read", PA, SA, OP, AU),
+    write("lease.renew", SYSTEM),
     # jobs
     # scheduler
     # serving

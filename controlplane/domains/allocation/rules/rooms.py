@@ -1,0 +1,92 @@
+"""Brings nodes, cordons, leases and reservations together into what placement looks at: one row for like GPUs."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from controlplane.domains.allocation.types import GpuRoom, LeaseFact, NodeRoom
+from controlplane.domains.fleet.types import GpuState, NodeState, NodeView, SeenGpu
+from controlplane.domains.shares.types import Window
+
+
+def to_rooms(
+    nodes: Iterable[NodeView],
+    leases: Iterable[LeaseFact],
+    cordons: Mapping[str, str],
+    windows: Iterable[Window],
+) -> tuple[NodeRoom, ...]:
+    """Return the rooms of every node with GPUs; `cordons` are reasons by GPU."""
+    held: dict[str, LeaseFact] = {}
+    promised = Counter[tuple[str, str]]()
+    for lease in leases:
+        held.update(dict.fromkeys(lease.gpu_uuids, lease))
+        if not lease.gpu_uuids:
+            promised[lease.node, lease.gpu_type] += lease.count
+    kept: dict[str, list[Window]] = defaultdict(list)
+    for window in windows:
+        for node in window.nodes:
+            kept[node].append(window)
+    return tuple(
+        _to_room(node, key, gpus, held, cordons, promised, tuple(kept.get(node.name, ())))
+        for node in nodes
+        for key, gpus in _alike(node.gpus).items()
+    )
+
+
+def _alike(gpus: Sequence[SeenGpu]) -> dict[tuple[str, int], list[SeenGpu]]:
+    found: dict[tuple[str, int], list[SeenGpu]] = {}
+    for gpu in gpus:
+        if gpu.state != GpuState.MISSING:
+            found.setdefault((type_of(gpu), gpu.memory_total_bytes), []).append(gpu)
+    return found
+
+
+def _to_room(
+    node: NodeView,
+    key: tuple[str, int],
+    seen: Sequence[SeenGpu],
+    held: Mapping[str, LeaseFact],
+    cordons: Mapping[str, str],
+    promised: Counter[tuple[str, str]],
+    windows: tuple[Window, ...],
+) -> NodeRoom:
+    gpus = tuple(GpuRoom(gpu.uuid, _island(gpu), _reason(gpu, cordons), held.get(gpu.uuid)) for gpu in seen)
+    free = [gpu for gpu in gpus if not gpu.reason and gpu.lease is None]
+    granted = promised.pop((node.name, key[0]), 0)  # what is alike but for its memory is counted once
+    blocked = node.state not in (NodeState.READY, NodeState.DEGRADED)
+    return NodeRoom(
+        node=node.name,
+        zone=node.zone,
+        type=key[0],
+        memory_bytes=key[1],
+        gpus=gpus,
+        free=max(0, len(free) - granted),
+        owed=max(0, granted - len(free)),
+        sound=sum(not gpu.reason for gpu in gpus),
+        islands=_islands(gpus),
+        reason=f"{node.state}: {'; '.join(node.reasons)}" if blocked else "",
+        windows=windows,
+        declared=node.state != NodeState.UNDECLARED,
+    )
+
+
+def _islands(gpus: Sequence[GpuRoom]) -> tuple[tuple[int, int], ...]:
+    whole, free = Counter(gpu.island for gpu in gpus), Counter[str]()
+    free.update(gpu.island for gpu in gpus if not gpu.reason and gpu.lease is None)
+    return tuple((free[island], count) for island, count in whole.items())
+
+
+def _reason(gpu: SeenGpu, cordons: Mapping[str, str]) -> str:
+    if gpu.state == GpuState.LOST:
+        return "does not answer its driver"
+    return cordons.get(gpu.uuid, "")
+
+
+def type_of(gpu: SeenGpu) -> str:
+    """Return "h100" for "NVIDIA H100 80GB HBM3": the first word that is no vendor's name."""
+    words = [w for w in gpu.name.lower().replace("-", " ").split() if w not in ("nvidia", "tesla")]
+    return words[0] if words else ""
+
+
+def _island(gpu: SeenGpu) -> str:
+    del gpu
+    return ""
