@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from controlplane.cli.journal import KEPT_RUNS, Journal, Run, finished
+from controlplane.cli.leftovers import SILENT
 from controlplane.cli.run_record import RunRecord, StageTime
 from controlplane.kit.errors import Refused
 
@@ -46,6 +48,7 @@ def killed_with_a_task_left(journal: Journal, task: str = "input()") -> "subproc
     command = f"""
 import subprocess, sys
 from pathlib import Path
+from controlplane.cli.leftovers import SILENT
 from controlplane.cli.journal import Journal
 with Journal(Path({str(journal.folder.parent / "rendered")!r})).lock() as held:
     subprocess.Popen([sys.executable, "-c", {task!r}], pass_fds=(held,))
@@ -92,6 +95,16 @@ def test_a_worker_that_still_works_is_not_ended(tmp_path, work):
         pass
     for pid in map(int, re.findall(r"\d+", refusal.value.remedy)):
         _end_with_children(pid)
+
+
+def test_a_worker_that_hangs_with_its_child_is_ended_later_than_one_alone(tmp_path):
+    journal = Journal(tmp_path / "rendered", rest_s=0.2)
+    killed_with_a_task_left(journal, AT_WORK).communicate()
+
+    started = time.monotonic()
+    with journal.lock():
+        pass
+    assert time.monotonic() - started >= 0.2 * SILENT
 
 
 def _end_with_children(pid: int) -> None:
