@@ -1,4 +1,4 @@
-"""redoubt fleet, node, gpu and lease: machines and who uses them."""
+"""redoubt fleet, node and lease: machines and who uses them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,15 +9,16 @@ from controlplane.cli.incidents import INCIDENT_COLUMNS
 from controlplane.cli.screen import Json, say, show, show_json
 from controlplane.cli.session import connect
 from controlplane.contracts import admin
-from controlplane.sitespec.spec import Node, Site
+from controlplane.sitespec.spec import Gpus, Node, Site
 from controlplane.sitespec.text import parse_site
 
 nodes = typer.Typer(no_args_is_help=True, help="Nodes: declared by the site spec, observed by their agents.")
-gpus = typer.Typer(no_args_is_help=True, help="GPUs as the nodes report them.")
 leases = typer.Typer(no_args_is_help=True, help="Who holds which GPUs.")
 
 NODE_COLUMNS = [("NODE", "name"), ("ZONE", "zone"), ("ADDRESS", "address"), ("STATE", "state"), ("WHY", "reasons")]
-GPU_COLUMNS = [("NODE", "node"), ("GPU", "name"), ("UUID", "uuid"), ("STATE", "state")]
+GPU_COLUMNS = [
+    ("NODE", "node"), ("GPU", "index"), ("NAME", "name"), ("UUID", "uuid"), ("ISLAND", "island"), ("STATE", "state"),
+]  # fmt: skip
 
 
 def fleet(context: typer.Context, *, as_json: Json = False) -> None:
@@ -29,6 +30,10 @@ def fleet(context: typer.Context, *, as_json: Json = False) -> None:
         return
     show(found, NODE_COLUMNS, as_json=False, empty="no nodes; declare them: redoubt node declare SITE.YML")
     show([gpu for node in found for gpu in node.gpus], GPU_COLUMNS, as_json=False, empty="no node reports a GPU")
+    for node in found:
+        for difference in node.differences:
+            if difference not in node.reasons:
+                say(f"{node.name} differs: {difference}")
     show(wrong, INCIDENT_COLUMNS, as_json=False, empty="no incident is open")
 
 
@@ -49,6 +54,8 @@ def show_node(context: typer.Context, name: Annotated[str, typer.Argument()], *,
         return
     show([node], NODE_COLUMNS, as_json=False, empty="")
     show(node.gpus, GPU_COLUMNS, as_json=False, empty="this node reports no GPU")
+    for difference in node.differences:
+        say(f"differs: {difference}")
 
 
 @nodes.command("declare")
@@ -66,13 +73,6 @@ def declare_nodes(
         show_json(done.model_dump())
     else:
         say(f"{len(ask.nodes)} nodes declared" if done.changed else "unchanged")
-
-
-@gpus.command("list")
-def list_gpus(context: typer.Context, *, as_json: Json = False) -> None:
-    """List every GPU that was ever reported, with its state."""
-    with connect(context) as client:
-        show(client.list_gpus(), GPU_COLUMNS, as_json=as_json, empty="no node reports a GPU")
 
 
 @leases.command("list")
@@ -99,11 +99,15 @@ def to_declaration(site: Site) -> admin.DeclareNodes:
                 address=str(node.address),
                 zone=node.zone,
                 purposes=_purposes(site, node),
-                gpus=tuple(admin.DeclareGpus(type=gpu.type, count=gpu.count) for gpu in node.gpus),
+                gpus=tuple(_declared(gpu) for gpu in node.gpus),
             )
             for node in site.nodes
         )
     )
+
+
+def _declared(gpus: Gpus) -> admin.DeclareGpus:
+    return admin.DeclareGpus(type=gpus.type, count=gpus.count, mig=gpus.layout)
 
 
 def _purposes(site: Site, node: Node) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.tree import Tree
 
 from controlplane.kit.errors import RedoubtError
 
@@ -30,6 +31,13 @@ def show(rows: Iterable[BaseModel], columns: Sequence[tuple[str, str]], *, as_js
         say(empty)
     else:
         _console().print(_table(found, columns))
+
+
+def show_trees(trees: Iterable[Tree]) -> None:
+    """Print trees one under the other."""
+    console = _console()
+    for tree in trees:
+        console.print(tree)
 
 
 def show_json(value: object) -> None:

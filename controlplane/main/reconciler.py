@@ -10,6 +10,7 @@ from pathlib import Path
 
 from controlplane.domains.audit.loops import Sealer, Sweeper, TileFolder
 from controlplane.domains.audit.types import SYSTEM
+from controlplane.domains.fleet.loops import HoldLoop
 from controlplane.domains.health import service as health
 from controlplane.domains.identity.service import sessions
 from controlplane.domains.serving import service as serving
@@ -48,13 +49,15 @@ async def reconcile(settings: ReconcilerSettings) -> None:
     database = open_database(settings.database, leaves)
     recorder = await start_recorder(settings.audit, "reconciler", database)
     sealer = make_sealer(settings, database, recorder)
-    loops = ServingLoops(database, make_engine(settings), _place(settings))
+    engine = make_engine(settings)
+    loops = ServingLoops(database, engine, _place(settings))
     try:
         await asyncio.gather(
             run_every("seal", SEAL_S, partial(_seal, sealer)),
             run_every("sweep", SWEEP_S, _make_sweeper(settings, database).step),
             run_every("converge", settings.period_s, loops.converge),
             run_every("expire", settings.period_s, loops.expire),  # a scheduler that hangs delays no failover
+            run_every("holds", settings.period_s, HoldLoop(database, engine, SystemClock()).step),
             run_every("incidents", INCIDENTS_S, _settler(database)),
             run_every("sweep", SWEEP_S, _sweeper(database)),
             run_every("publish", PUBLISH_S, _publisher(database, settings)),

@@ -16,6 +16,7 @@ from controlplane.cli import (
     clients,
     enrolment,
     fleet,
+    gpus,
     incidents,
     keys,
     machines,
@@ -54,7 +55,7 @@ app.add_typer(site.app, name="site")
 app.add_typer(bundle.app, name="bundle")
 machines.add_to(fleet.nodes)
 app.add_typer(fleet.nodes, name="node")
-app.add_typer(fleet.gpus, name="gpu")
+app.add_typer(gpus.gpus, name="gpu")
 app.add_typer(fleet.leases, name="lease")
 app.add_typer(serving.models, name="model")
 app.add_typer(serving.endpoints, name="endpoint")

@@ -7,7 +7,10 @@ from typing import Annotated, Any, Self  # Any: a JSON Schema has no narrower ty
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from controlplane.contracts import mig
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+MigProfile = Annotated[str, StringConstraints(pattern=mig.PATTERN)]
 GpuType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,15}$")]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Fqdn = Annotated[
@@ -74,6 +77,16 @@ class Gpus(Part):
 
     type: GpuType = Field(description="Lower-case word of the product name, such as h100.")
     count: int = Field(ge=1, le=64)
+    mig: dict[MigProfile, Annotated[int, Field(ge=1, le=7)]] = Field(
+        default={},
+        description="What each of these GPUs is cut into, such as {1g.10gb: 7}; without it they stay whole. GPUs of "
+        "a type take their entries in the order of the node's numbering.",
+    )
+
+    @property
+    def layout(self) -> tuple[str, ...]:
+        """Return the profile of every instance of one of these GPUs."""
+        return tuple(name for name, count in sorted(self.mig.items()) for _ in range(count))
 
 
 class Node(Part):
@@ -132,6 +145,15 @@ def contradictions(site: Site) -> Iterator[tuple[tuple[str | int, ...], str, str
     yield from _unknown_names(site)
     yield from _wrong_addresses(site)
     yield from _incomplete_compute(site)
+    yield from _impossible_layouts(site)
+
+
+def _impossible_layouts(site: Site) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    for index, node in enumerate(site.nodes):
+        for place, gpus in enumerate(node.gpus):
+            if gpus.mig and (why := mig.why_not(gpus.type, gpus.layout)):
+                remedy = "choose profiles that fit together, or leave mig out"
+                yield ("nodes", index, "gpus", place, "mig"), why, remedy
 
 
 def _repeated(site: Site) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
@@ -148,7 +170,7 @@ def _repeated(site: Site) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
         if node.name in DATABASE_ROLES:
             cause = f"the name {node.name} is a database role, for which the node's certificate could be taken"
             yield ("nodes", index, "name"), cause, "give it another name"
-        for gpu_type, count in Counter(gpus.type for gpus in node.gpus).items():
+        for (gpu_type, _), count in Counter((gpus.type, gpus.layout) for gpus in node.gpus).items():
             if count > 1:
                 yield (
                     ("nodes", index, "gpus"),

@@ -55,24 +55,48 @@ class TestClock:
 
 @dataclass
 class TableEngine:
-    """An engine that keeps its promise (a name starts once) in a table, and can be away."""
+    """An engine that keeps its promise (a name starts once) in a table, and can be away.
+
+    Once `devices` says how many GPUs each node has, it gives them out by number, the lowest free one first, and what
+    finds none waits. `taken` are GPUs in use by what is not ours.
+    """
 
     abilities: Abilities = field(default=Abilities("table", many_nodes=True, isolates_gpus=True, instant_start=True))
     runs: dict[str, ObservedRun] = field(default_factory=dict)
     orders: list[RunOrder] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     away: bool = False
+    devices: dict[str, int] = field(default_factory=dict)
+    taken: set[tuple[str, int]] = field(default_factory=set)
 
     async def start(self, order: RunOrder) -> ObservedRun:
         self._answer()
         if order.name not in self.runs:
             self.orders.append(order)
-            self.runs[order.name] = ObservedRun(order.name, f"job-{len(self.orders)}", EngineState.RUNNING, "gpu1", "")
+            self.runs[order.name] = self._place(order, f"job-{len(self.orders)}")
         return self.runs[order.name]
 
     async def observe(self) -> dict[str, ObservedRun]:
         self._answer()
+        for order in self.orders:
+            if self.runs[order.name].state is EngineState.WAITING:
+                self.runs[order.name] = self._place(order, self.runs[order.name].ref)
         return dict(self.runs)
+
+    def _place(self, order: RunOrder, ref: str) -> ObservedRun:
+        if not self.devices or not order.gpus:
+            node = order.only_nodes[0] if order.only_nodes else "gpu1"
+            return ObservedRun(order.name, ref, EngineState.RUNNING, node, "")
+        for node in order.only_nodes or sorted(set(self.devices) - set(order.avoid_nodes)):
+            free = [index for index in range(self.devices.get(node, 0)) if (node, index) not in self._in_use()]
+            if len(free) >= order.gpus:
+                given = tuple(free[: order.gpus])
+                return ObservedRun(order.name, ref, EngineState.RUNNING, node, "", gpu_indexes=given)
+        return ObservedRun(order.name, ref, EngineState.WAITING, "", "Resources")
+
+    def _in_use(self) -> set[tuple[str, int]]:
+        live = [run for run in self.runs.values() if run.state is EngineState.RUNNING]
+        return self.taken | {(run.node, index) for run in live for index in run.gpu_indexes}
 
     async def stop(self, name: str, *, grace_s: float) -> None:
         self._answer()

@@ -1,4 +1,4 @@
-"""Compares what the site declares with what agents see, and each node with its peers."""
+"""Compares what the site declares with what agents see, and each node with its peers; plans holds of cordoned GPUs."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +10,8 @@ from controlplane.domains.fleet.types import (
     DeclaredNode,
     GpuCordon,
     GpuState,
+    HeldGpu,
+    HoldPlan,
     NodeState,
     NodeView,
     SeenGpu,
@@ -165,3 +167,38 @@ def _declared_counts(declared: Iterable[DeclaredGpus]) -> Counter[str]:
     for entry in declared:
         counts[entry.type] += entry.count
     return counts
+
+
+def plan_holds(cordoned: Iterable[SeenGpu], busy: Iterable[tuple[str, int]], held: Iterable[HeldGpu]) -> HoldPlan:
+    """Say which holds to start and to end, so that each cordoned GPU that is idle has one and no other GPU has.
+
+    An engine gives any free GPU of a node, not one by its number: so one more is asked for until the wanted one comes,
+    those that came before keep their GPUs meanwhile, and all but the wanted one end then. `busy` are (node, device) of
+    other runs.
+    """
+    wanted: dict[str, dict[int, SeenGpu]] = {}
+    for gpu in cordoned:
+        if (gpu.node, gpu.device) not in set(busy):
+            wanted.setdefault(gpu.node, {})[gpu.device] = gpu
+    by_node: dict[str, list[HeldGpu]] = {}
+    for hold in held:
+        by_node.setdefault(hold.node, []).append(hold)
+    plans = [_plan_node(node, wanted.get(node, {}), by_node.get(node, [])) for node in sorted({*wanted, *by_node})]
+    return HoldPlan(
+        tuple(start for plan in plans for start in plan.start),
+        tuple(run for plan in plans for run in plan.stop),
+        tuple(node for plan in plans for node in plan.give_up),
+    )
+
+
+def _plan_node(node: str, wanted: Mapping[int, SeenGpu], held: list[HeldGpu]) -> HoldPlan:
+    keeping = {hold.device: hold for hold in sorted(held, key=lambda h: h.run, reverse=True) if hold.device in wanted}
+    others = tuple(sorted(hold.run for hold in held if hold not in keeping.values()))
+    unheld = [gpu for device, gpu in sorted(wanted.items()) if device not in keeping]
+    if not unheld:
+        return HoldPlan(stop=others)
+    if any(hold.is_late for hold in held):
+        return HoldPlan(stop=others, give_up=(node,))
+    if any(hold.device is None for hold in held):
+        return HoldPlan()  # the answer to what was asked last comes first
+    return HoldPlan(start=((node, unheld[0].type),))

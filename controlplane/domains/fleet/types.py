@@ -75,6 +75,25 @@ class GpuCordon:
 
 
 @dataclass(frozen=True)
+class HeldGpu:
+    """A run that holds a GPU so that nobody gets it. `device` is None until the engine has started it."""
+
+    run: str
+    node: str
+    device: int | None
+    is_late: bool = False  # it has waited too long: something that is not ours has the GPU
+
+
+@dataclass(frozen=True)
+class HoldPlan:
+    """`start` are (node, type of GPU); `stop` are runs; `give_up` are nodes that are left alone for a while."""
+
+    start: tuple[tuple[str, str], ...] = ()
+    stop: tuple[str, ...] = ()
+    give_up: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class GpuView:
     """A GPU with all that is known of it; `reading` is what its agent last told."""
 
