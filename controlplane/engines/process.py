@@ -13,6 +13,7 @@ from pathlib import Path
 from controlplane.engines.port import Abilities, EngineState, ObservedRun, RunOrder
 from controlplane.engines.process_records import Record, Records
 from controlplane.engines.procfs import Process, boot_id, read_process, send_signal, session_members
+from controlplane.engines.scheduler import UsedGpus
 from controlplane.kit.clock import SystemClock
 from controlplane.kit.errors import BadInput, Refused, Unavailable
 from controlplane.kit.nvml import Gpu, NoNvml, list_gpus
@@ -27,7 +28,8 @@ SYSTEM_CLOCK = SystemClock()
 class ProcessEngine:
     """`environment` is what every run gets beside its own; `node` is this host's name; `clock` counts since boot.
 
-    What an order says of user, account, partition, QOS, CPUs and memory means nothing here: all runs are this user's.
+    What an order says of user, QOS, CPUs and memory means nothing here: all runs are this user's. Account and partition
+    are written down for who counts what was used.
     """
 
     abilities = Abilities(name="process", many_nodes=False, isolates_gpus=False, instant_start=True)
@@ -70,6 +72,15 @@ class ProcessEngine:
         record = self._records.find(name)
         if record is not None and self._look(record).state is not EngineState.ENDED:
             self._ask_to_stop(record, grace_s)
+
+    async def list_used(self, since: datetime) -> tuple[UsedGpus, ...]:
+        """Return every run with GPUs that was alive after `since`, as a scheduler does. Raises Unavailable."""
+        runs = [(record, self._look(record)) for record in self._records.list() if record.gpus and record.started_at]
+        return tuple(
+            _to_used(record, run, run.started_at)
+            for record, run in runs
+            if run.started_at is not None and (run.ended_at is None or run.ended_at > since)
+        )
 
     def _start_once(self, order: RunOrder) -> ObservedRun:
         if (known := self._records.find(order.name)) is not None:
@@ -152,6 +163,9 @@ class ProcessEngine:
             warning_signal=warning.signal if warning else "",
             warning_at_s=started_s + order.time_limit_s - warning.before_s if warning else None,
             folder=order.folder,
+            account=order.account,
+            partition=order.partition,
+            gpu_type=order.gpu_type or (gpus[0].name if gpus else ""),
         )
         self._records.write(record)
         return record
@@ -227,6 +241,22 @@ class ProcessEngine:
         if is_old:
             self._records.remove(record.name)
         return is_old
+
+
+def _to_used(record: Record, run: ObservedRun, started_at: datetime) -> UsedGpus:
+    return UsedGpus(
+        ref=record.name,
+        name=record.name,
+        account=record.account,
+        user="",
+        partition=record.partition,
+        gpu_type=record.gpu_type,
+        gpus=len(record.gpus),
+        node=run.node,
+        started_at=started_at,
+        ended_at=run.ended_at,
+        state=run.state.value,
+    )
 
 
 def _why_not(gpu: Gpu, wanted: str, user: str | None) -> str:

@@ -36,6 +36,9 @@ class Record:
     warning_signal: str = ""
     warning_at_s: float | None = None  # None once it was given, or when there is none
     folder: str = ""
+    account: str = ""
+    partition: str = ""
+    gpu_type: str = ""
 
 
 class Records:

@@ -56,7 +56,7 @@ class Reservation:
 
 @dataclass(frozen=True)
 class SchedulerState:
-    """What a scheduler knows, or ought to. `foreign` names in words what is there and was not made by us."""
+    """What a scheduler knows, or ought to. `foreign` is what there is that we did not make, each "KIND NAME: WORDS"."""
 
     accounts: tuple[Account, ...] = ()
     qos: tuple[Qos, ...] = ()
@@ -81,6 +81,15 @@ class UsedGpus:
     state: str
 
 
+@dataclass(frozen=True)
+class Hand:
+    """Somebody else changed something. `what` is the scheduler's own words, which may name the thing by a number."""
+
+    at: datetime
+    who: str
+    what: str
+
+
 class Scheduler(Protocol):
     """Each call is safe to repeat; all raise Unavailable, never an empty guess."""
 
@@ -89,7 +98,14 @@ class Scheduler(Protocol):
         ...
 
     async def make_so(self, wanted: SchedulerState, observed: SchedulerState) -> tuple[str, ...]:
-        """Change what is ours from `observed` to `wanted`; return in words what was changed."""
+        """Change what is ours from `observed` to `wanted`; return in words what was changed.
+
+        What it cannot do does not keep it from the rest: it is in the reasons of the Unavailable raised at the end.
+        """
+        ...
+
+    async def list_hands(self, since: datetime) -> tuple[Hand, ...]:
+        """Return what others than we changed after `since`, as far as the scheduler writes that down."""
         ...
 
     async def list_used(self, since: datetime) -> tuple[UsedGpus, ...]:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from controlplane.engines.port import Abilities, EngineState, ObservedRun, RunOrder
 from controlplane.engines.slurm import v0_0_42
+from controlplane.engines.slurm.commands import Commands
 from controlplane.engines.slurm.job import Job
 from controlplane.engines.slurm.rest import SlurmRest, SlurmSaysNo
 from controlplane.engines.slurm.shared_look import SharedLook
@@ -31,7 +32,10 @@ VERSIONS: dict[str, Callable[[SlurmRest], SlurmApi]] = {v0_0_42.VERSION: v0_0_42
 
 
 class SlurmEngine:
-    """`clock` counts seconds; `folder` exists on every node and belongs to `user`, who runs what names nobody."""
+    """`clock` counts seconds; `folder` exists on every node and belongs to `user`, who runs what names nobody.
+
+    With `commands` it sees its runs also while slurmrestd hangs or does not speak; it starts and stops none then.
+    """
 
     abilities = Abilities(name="slurm", many_nodes=True, isolates_gpus=True, instant_start=False, arrays=True)
 
@@ -47,8 +51,10 @@ class SlurmEngine:
         qos: str = "serving",
         folder: str = "/var/lib/redoubt-serve",
         path: str = "/usr/local/bin:/usr/bin:/bin",
+        commands: Commands | None = None,
     ) -> None:
         self._rest = SlurmRest(socket, tokens)
+        self._commands = commands
         self._placing = Placing(user, partition, account, qos, folder, path)
         self._clock = clock
         self._api: SlurmApi | None = None
@@ -149,14 +155,24 @@ class SlurmEngine:
     async def _list_jobs(self) -> list[Job]:
         try:
             return await (await self._version()).list_jobs()
-        except Unavailable:
+        except Unavailable as away:
             self._api = None  # it may come back as another version
-            raise
+            if self._commands is None:
+                raise
+            return await _list_by_command(self._commands, away)
 
     async def _version(self) -> SlurmApi:
         if self._api is None:
             self._api = VERSIONS[await find_version(self._rest, "slurm", VERSIONS)](self._rest)
         return self._api
+
+
+async def _list_by_command(commands: Commands, away: Unavailable) -> list[Job]:
+    try:
+        answer = await commands.read_json("scontrol", "show", "jobs")
+    except Unavailable:
+        raise away from None  # what is wrong with slurmrestd comes first, and often is the cause of both
+    return [v0_0_42.parse_job(job) for job in answer["jobs"]]
 
 
 async def find_version(rest: SlurmRest, plugin: str, known: Iterable[str]) -> str:
