@@ -22,6 +22,7 @@ from controlplane.api.v1 import (
     policy,
     reports,
     runs,
+    scheduler,
     serving,
     witness,
 )
@@ -67,6 +68,7 @@ def make_admin_app(given: Surroundings) -> FastAPI:
     routers = [
         identity.router, people.router, keys.router, fleet.router, serving.router, audit.router, incidents.router,
         runs.router, pki.router, policy.router, approvals.router, reports.router, witness.people, clients.router,
+        scheduler.router,
     ]  # fmt: skip
     if given.gateway_token is not None:
         routers.append(machines.router)

@@ -3,21 +3,27 @@
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from controlplane.domains.allocation import service as allocation
 from controlplane.domains.audit.loops import Sealer, Sweeper, TileFolder
 from controlplane.domains.audit.types import SYSTEM
 from controlplane.domains.fleet.loops import HoldLoop
 from controlplane.domains.health import service as health
 from controlplane.domains.identity.service import sessions
+from controlplane.domains.metering.loops import UsageLoop
+from controlplane.domains.scheduler.loops import SchedulerLoop
 from controlplane.domains.serving import service as serving
 from controlplane.domains.serving.loops import RunPlace, ServingLoops
 from controlplane.engines.port import Engine
 from controlplane.engines.process import ProcessEngine
+from controlplane.engines.slurm.commands import Commands
 from controlplane.engines.slurm.engine import SlurmEngine
+from controlplane.engines.slurm.rest import SlurmRest
+from controlplane.engines.slurm.scheduler import SlurmScheduler
 from controlplane.engines.slurm.tokens import Tokens
 from controlplane.kit.clock import SystemClock
 from controlplane.kit.crypto import load_signing_key
@@ -40,6 +46,8 @@ SEAL_S = 1.0
 SWEEP_S = 3600.0
 PUBLISH_S = 0.3
 INCIDENTS_S = 2.0
+USAGE_S = 5.0
+SCHEDULER_S = 10.0
 SWEEP_S = 3600.0
 
 
@@ -62,6 +70,7 @@ async def reconcile(settings: ReconcilerSettings) -> None:
             run_every("sweep", SWEEP_S, _sweeper(database)),
             run_every("publish", PUBLISH_S, _publisher(database, settings)),
             run_every("certificates", TAKE_UP_S, leaves.take_up),
+            *_accounting(settings.engine, database),
         )
     finally:
         await sealer.step(last=True)
@@ -99,12 +108,31 @@ def make_engine(settings: ReconcilerSettings) -> Engine:
             return SlurmEngine(
                 slurm.socket,
                 slurm_tokens(slurm),
+                commands=Commands(slurm.commands, slurm_tokens(slurm)),
                 clock=SystemClock().monotonic,
                 user=slurm.user,
                 partition=slurm.partition,
                 account=slurm.account,
                 qos=slurm.qos,
             )
+
+
+def _accounting(
+    settings: ProcessEngineSettings | SlurmEngineSettings, database: Database
+) -> list[Coroutine[None, None, None]]:
+    """Return the loops that keep what was used, and with Slurm what it knows of shares, limits and reservations."""
+    match settings:
+        case ProcessEngineSettings():
+            return [run_every("usage", USAGE_S, UsageLoop(database, make_process_engine(settings.state_dir)).step)]
+        case SlurmEngineSettings() as slurm:
+            tokens = slurm_tokens(slurm)
+            rest, commands = SlurmRest(slurm.socket, tokens), Commands(slurm.commands, tokens)
+            scheduler = SlurmScheduler(rest, commands, now=SystemClock().now)
+            loop = SchedulerLoop(database, scheduler, allocation.wanted_scheduler)
+            return [
+                run_every("usage", USAGE_S, UsageLoop(database, scheduler).step),
+                run_every("scheduler", SCHEDULER_S, loop.step),
+            ]
 
 
 def slurm_tokens(slurm: SlurmEngineSettings) -> Tokens:

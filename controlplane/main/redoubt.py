@@ -24,9 +24,11 @@ from controlplane.cli import (
     policy,
     practice,
     report,
+    scheduler,
     serving,
     sign_in,
     site,
+    usage,
     verify,
 )
 from controlplane.cli.screen import say, show_error
@@ -49,6 +51,7 @@ app.command()(sign_in.step_up)
 app.command()(sign_in.whoami)
 app.command()(fleet.fleet)
 app.command()(serving.ask)
+app.command()(usage.usage)
 app.command()(verify.verify)
 app.command()(box)
 app.add_typer(site.app, name="site")
@@ -68,6 +71,7 @@ app.add_typer(sign_in.break_glass, name="break-glass")
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.policies, name="policy")
 app.add_typer(approval.approvals, name="approval")
+app.add_typer(scheduler.app, name="scheduler")
 app.add_typer(report.app, name="report")
 app.add_typer(clients.clients, name="client")
 app.add_typer(clients.services, name="service")

@@ -22,6 +22,7 @@ EXCEPTIONS = {
     "identity.shut_until_enrolled": "part of role.grant and user.enrol, which have asked and record it",
     "health.record_proof": "telemetry; what it means is an incident, and that is an event",
     "keys.record_uses": "the coarse time of a use; the use itself is an event of metering",
+    "metering.record_used": "telemetry every few seconds, from the accounting that keeps it; it changes no decision",
     "pki.record_leaves": "telemetry; what it means is an incident, and that is an event",
     "serving.beat": "a process says that it lives",
 }

@@ -1,12 +1,19 @@
-"""What gateways did, merged into the audit log: each line once, in its order, however often it is sent."""
+"""What gateways did, merged into the audit log, and what runs used of the site's GPUs.
+
+Each line and each start counts once, however often it is told.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
 
 from controlplane.contracts.spool import AnyLine, Closed, Denial, Intent, Opened, Outcome, ShipSpool
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import Actor, Role
 from controlplane.domains.keys import service as keys
 from controlplane.domains.metering import rules, store
-from controlplane.domains.metering.types import Place, from_us
+from controlplane.domains.metering.types import Place, UsedTime, from_us
 from controlplane.domains.policy import service as policy
+from controlplane.engines.scheduler import UsedGpus
 from controlplane.kit.tx import Tx
 
 CHAIN = {"prev", "seq", "v", "kind", "at_us"}
@@ -26,6 +33,23 @@ async def take_spool(tx: Tx, actor: Actor, *, shipped: ShipSpool) -> int:
         row.next_seq, row.last_sha256, row.last_at = place.next_seq, place.last_sha256, tx.now
         await keys.record_uses(tx, actor, uses=rules.uses(fresh))
     return place.next_seq
+
+
+async def record_used(tx: Tx, actor: Actor, *, used: Sequence[UsedGpus], known_until: datetime) -> None:
+    """Write down what the engine accounts for: starts of runs, and when they ended."""
+    await policy.require(tx, actor, "usage.record", "site")
+    newest = {(use.ref, use.started_at): use for use in used}  # of two words on one start the later one counts
+    await store.mark_used(tx, list(newest.values()))
+    await store.mark_known_until(tx, known_until)
+
+
+async def sum_used_time(tx: Tx, *, since: datetime, until: datetime, accounts: Sequence[str] | None) -> list[UsedTime]:
+    """Return what was used between two times, on these accounts or on all."""
+    return await store.sum_used_time(tx, since=since, until=until, accounts=accounts)
+
+
+async def usage_known_until(tx: Tx) -> datetime | None:
+    return await store.find_known_until(tx)
 
 
 async def _record(tx: Tx, gateway: Actor, boot: str, line: AnyLine) -> None:

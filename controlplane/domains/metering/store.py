@@ -1,9 +1,17 @@
-from sqlalchemy import select
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+
+from sqlalchemy import BigInteger, cast, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from controlplane.domains.metering.tables import GatewaySpool
-from controlplane.domains.metering.types import Place
+from controlplane.domains.metering.tables import GatewaySpool, GpuUse, UsageImport
+from controlplane.domains.metering.types import Place, UsedTime
+from controlplane.engines.scheduler import UsedGpus
 from controlplane.kit.tx import Tx
+
+ONLY = 1
+AT_ONCE = 500  # rows a statement
 
 
 async def find_or_add_spool(tx: Tx, gateway: str, boot: str) -> GatewaySpool:
@@ -13,3 +21,46 @@ async def find_or_add_spool(tx: Tx, gateway: str, boot: str) -> GatewaySpool:
     await tx.session.execute(insert(GatewaySpool).values(gateway=gateway, boot=boot, **row).on_conflict_do_nothing())
     mine = (GatewaySpool.gateway == gateway) & (GatewaySpool.boot == boot)
     return (await tx.session.scalars(select(GatewaySpool).where(mine).with_for_update())).one()
+
+
+async def find_known_until(tx: Tx) -> datetime | None:
+    row = await tx.session.get(UsageImport, ONLY)
+    return row.known_until if row else None
+
+
+async def mark_known_until(tx: Tx, at: datetime) -> None:
+    upsert = insert(UsageImport).values(id=ONLY, known_until=at)
+    await tx.session.execute(upsert.on_conflict_do_update(index_elements=["id"], set_={"known_until": at}))
+
+
+async def find_oldest_open(tx: Tx) -> datetime | None:
+    oldest: datetime | None = await tx.session.scalar(
+        select(func.min(GpuUse.started_at)).where(GpuUse.ended_at.is_(None))
+    )
+    return oldest
+
+
+async def mark_used(tx: Tx, used: Sequence[UsedGpus]) -> None:
+    """Write starts down, each once; one that is known already gets its end. The same again changes nothing."""
+    for first in range(0, len(used), AT_ONCE):
+        upsert = insert(GpuUse).values([asdict(use) for use in used[first : first + AT_ONCE]])
+        told = {"ended_at": upsert.excluded.ended_at, "state": upsert.excluded.state}
+        changed = GpuUse.ended_at.is_distinct_from(upsert.excluded.ended_at) | (GpuUse.state != upsert.excluded.state)
+        await tx.session.execute(
+            upsert.on_conflict_do_update(index_elements=["ref", "started_at"], set_=told, where=changed)
+        )
+
+
+async def sum_used_time(tx: Tx, *, since: datetime, until: datetime, accounts: Sequence[str] | None) -> list[UsedTime]:
+    """Add up what lies between the two times; a start that is not over counts up to `until`."""
+    begin, end = func.greatest(GpuUse.started_at, since), func.least(func.coalesce(GpuUse.ended_at, until), until)
+    seconds = cast(func.round(func.sum(func.extract("epoch", end - begin) * GpuUse.gpus)), BigInteger)
+    keys = (GpuUse.account, GpuUse.gpu_type, GpuUse.node, GpuUse.name)
+    query = (
+        select(*keys, seconds, func.count(), func.count().filter(GpuUse.ended_at.is_(None)))
+        .where(GpuUse.started_at < until, GpuUse.ended_at.is_(None) | (GpuUse.ended_at > since))
+        .group_by(*keys)
+    )
+    if accounts is not None:
+        query = query.where(GpuUse.account.in_(accounts))
+    return [UsedTime(*row) for row in (await tx.session.execute(query)).tuples()]

@@ -1,6 +1,6 @@
 from datetime import datetime
 
-from sqlalchemy import BigInteger, DateTime, String
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Index, Integer, SmallInteger, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from controlplane.kit.tx import Table
@@ -18,3 +18,36 @@ class GatewaySpool(Table):
     first_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     last_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     closed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+
+class GpuUse(Table):
+    """One start of a run with GPUs, as the engine accounts for it. It is open until the engine says when it ended."""
+
+    __tablename__ = "gpu_uses"
+    __table_args__ = (
+        CheckConstraint("gpus > 0", name="gpus"),
+        CheckConstraint("ended_at is null or ended_at >= started_at", name="times"),
+        Index("ix_gpu_uses_time", "started_at", "ended_at"),
+        Index("ix_gpu_uses_open", "started_at", postgresql_where=text("ended_at is null")),
+    )
+
+    ref: Mapped[str] = mapped_column(String(120), primary_key=True)
+    started_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    account: Mapped[str] = mapped_column(String(80), index=True)
+    user: Mapped[str] = mapped_column(String(80))
+    partition: Mapped[str] = mapped_column(String(80))
+    gpu_type: Mapped[str] = mapped_column(String(80))
+    gpus: Mapped[int] = mapped_column(Integer)
+    node: Mapped[str] = mapped_column(String(200))
+    ended_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    state: Mapped[str] = mapped_column(String(80))
+
+
+class UsageImport(Table):
+    """Until when what was used is known: one row."""
+
+    __tablename__ = "usage_imports"
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    known_until: Mapped[datetime] = mapped_column(DateTime(timezone=True))

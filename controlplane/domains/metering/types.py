@@ -31,3 +31,16 @@ class Place:
 
 def from_us(at_us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=at_us)
+
+
+@dataclass(frozen=True)
+class UsedTime:
+    """What the starts of one run on one node used within a time that was asked for; `running` are those not over."""
+
+    account: str
+    gpu_type: str
+    node: str
+    name: str
+    gpu_seconds: int
+    starts: int
+    running: int

@@ -51,7 +51,7 @@ def change_accounts(wanted: Iterable[Account], is_now: Iterable[Account]) -> Ite
             moved = ("modify", "account", account.name, "set", f"Parent={account.parent or ROOT}")
             yield Change(moved, f"moved account {account.name} below {account.parent or ROOT}")
         yield from _set_account(account, before)
-        yield from _set_users(account, before)
+        yield from _set_users(account, before, _homes(asked.values()))
 
 
 def remove_accounts(wanted: Iterable[Account], is_now: Iterable[Account], foreign: Iterable[str]) -> Iterator[Change]:
@@ -62,6 +62,7 @@ def remove_accounts(wanted: Iterable[Account], is_now: Iterable[Account], foreig
     parents |= {words.rpartition("below ")[2] for words in foreign if words.startswith("account ")}
     for account in sorted(surplus.values(), key=lambda account: (-_depth(account, surplus), account.name)):
         if account.name not in parents:
+            yield from _move_homes(account.users, _homes(asked.values()))
             yield Change(("delete", "account", account.name), f"removed account {account.name}")
 
 
@@ -80,16 +81,26 @@ def _set_account(account: Account, before: Account | None) -> Iterator[Change]:
         yield Change(("modify", "account", account.name, "set", *words), f"set account {account.name}")
 
 
-def _set_users(account: Account, before: Account | None) -> Iterator[Change]:
+def _set_users(account: Account, before: Account | None, homes: dict[str, str]) -> Iterator[Change]:
     had = set(before.users) if before else set()
     for user in sorted(set(account.users) - had):
         told = f"let {user} use account {account.name}"
         yield Change(("add", "user", user, f"Account={account.name}"), told, may_fail=before is None)
-        default = ("modify", "user", user, "set", f"DefaultAccount={account.name}")
-        yield Change(default, "", may_fail=True)  # else it could not leave the account that it was on
+    yield from _move_homes(had - set(account.users), homes)
     for user in sorted(had - set(account.users)):
         where = ("where", f"Name={user}", f"Account={account.name}")
         yield Change(("delete", "user", *where), f"took {user} from account {account.name}")
+
+
+def _homes(accounts: Iterable[Account]) -> dict[str, str]:
+    """Return an account for each user to be at home in: Slurm takes nobody from the account that is its default."""
+    return {user: account.name for account in accounts for user in account.users}
+
+
+def _move_homes(users: Iterable[str], homes: dict[str, str]) -> Iterator[Change]:
+    for user in sorted(users):
+        if user in homes:
+            yield Change(("modify", "user", user, "set", f"DefaultAccount={homes[user]}"), "", may_fail=True)
 
 
 def _qos_words(qos: Qos, before: tuple[tuple[str, int], ...]) -> tuple[str, ...]:

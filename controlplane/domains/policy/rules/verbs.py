@@ -135,6 +135,8 @@ VERBS: Verbs = to_table(
     read("node.read", PA, SA, OP, DS, AU),
     write("node.report", NODE, own=True),
     # metering
+    read("usage.read", PA, SA, OP, AU, TA, TU),
+    write("usage.record", SYSTEM),
     write("spool.ship", GATEWAY),
     # witness
     write("checkpoint.cosign", NODE, own=True),
@@ -162,6 +164,9 @@ VERBS: Verbs = to_table(
     write("lease.renew", SYSTEM),
     # jobs
     # scheduler
+    write("scheduler.apply", PA, OP),
+    read("scheduler.read", PA, SA, OP, AU),
+    write("scheduler.take_over", PA, dangerous=True),
     # serving
     write("endpoint.create", OP),
     write("endpoint.delete", OP),

@@ -1,0 +1,105 @@
+"""The scheduler's shares, limits and reservations, and what was used of the GPUs."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime
+
+from controlplane.contracts import scheduler as shapes
+from controlplane.domains.scheduler import service as scheduler
+from controlplane.domains.scheduler.rules.plan import describe, things_of
+from controlplane.domains.scheduler.tables import ApplyAsk
+from controlplane.domains.scheduler.types import Situation, UsageBy
+from controlplane.web.actor import Person
+from controlplane.web.transaction import Transaction
+
+router = APIRouter(tags=["scheduler"])
+
+BEGINNING = datetime(2020, 1, 1, tzinfo=UTC)  # before any site
+
+
+@router.get("/scheduler")
+async def show_scheduler(
+    tx: Transaction, actor: Person, *, takes_over: Annotated[bool, Query()] = False
+) -> shapes.SchedulerView:
+    """Return the scheduler as it was read last; with `takes_over` what would be changed if drift were ended."""
+    now = await scheduler.show_scheduler(tx, actor, takes_over=takes_over)
+    return shapes.SchedulerView(
+        read_at=now.observed_at,
+        error=now.error,
+        things=tuple(_things(now, tx.now)),
+        changes=now.plan.changes,
+        drift=tuple(
+            shapes.DriftedThing(kind=drift.kind, name=drift.name, what=drift.what, hands=drift.hands)
+            for drift in now.plan.drift
+        ),
+        failures=now.failures,
+    )
+
+
+@router.post("/scheduler/applies", status_code=202)
+async def apply(body: shapes.AskApply, tx: Transaction, actor: Person) -> shapes.Apply:
+    """Have the scheduler brought to what is wanted at the reconciler's next step."""
+    return to_apply(await scheduler.ask_to_apply(tx, actor, takes_over=body.takes_over))
+
+
+@router.get("/scheduler/applies/{apply_id}")
+async def get_apply(apply_id: str, tx: Transaction, actor: Person) -> shapes.Apply:
+    return to_apply(await scheduler.get_ask(tx, actor, ask_id=apply_id))
+
+
+@router.get("/usage")
+async def report_usage(
+    tx: Transaction,
+    actor: Person,
+    *,
+    project: Annotated[str, Query(max_length=80)] = "",
+    since: Annotated[AwareDatetime, Query()] = BEGINNING,
+    until: Annotated[AwareDatetime | None, Query()] = None,
+    by: Annotated[shapes.By, Query()] = "project",
+) -> shapes.Usage:
+    """Return GPU-seconds, grouped; what is not over yet counts up to now."""
+    found = await scheduler.report_usage(tx, actor, project=project, since=since, until=until, by=UsageBy(by))
+    return shapes.Usage(
+        by=by,
+        project=found.project,
+        since=found.since,
+        until=found.until,
+        known_until=found.known_until,
+        rows=tuple(
+            shapes.UsageRow(key=row.key, gpu_seconds=row.gpu_seconds, starts=row.starts, running=row.running)
+            for row in found.rows
+        ),
+    )
+
+
+def to_apply(row: ApplyAsk) -> shapes.Apply:
+    return shapes.Apply(
+        id=row.id,
+        asked_by=row.asked_by,
+        asked_at=row.asked_at,
+        takes_over=row.takes_over,
+        over=tuple(row.over),
+        done_at=row.done_at,
+        changes=tuple(row.changes),
+        failures=tuple(row.failures),
+    )
+
+
+def _things(now: Situation, at: datetime) -> list[shapes.SchedulerThing]:
+    """Return all there is and all there ought to be, each with how it stands."""
+    drifted = {(drift.kind, drift.name) for drift in now.plan.drift}
+    asked, there = things_of(now.wanted, at), things_of(now.observed, at)
+    found = []
+    for key in sorted({*asked, *there, *now.plan.touched}):
+        thing = there.get(key) or asked[key]
+        state = "change" if key in now.plan.touched else "right" if key in asked else "foreign"
+        state = "drift" if key in drifted else state
+        found.append(shapes.SchedulerThing(kind=key[0], name=key[1], state=state, what=describe(thing)))
+    for words in now.observed.foreign:
+        head, _, what = words.partition(": ")
+        kind, _, name = head.partition(" ")
+        if (kind, name) not in {(drift.kind, drift.name) for drift in now.plan.drift}:
+            found.append(shapes.SchedulerThing(kind=kind, name=name, state="foreign", what=what))
+    return found
