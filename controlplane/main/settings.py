@@ -148,7 +148,7 @@ class SlurmEngineSettings(Settings):
     user: str = "redoubt-serve"
     partition: str = "inference"
     account: str = "redoubt"
-    qos: str = "serving"
+    qos: str = "inference"
 
 
 class MigrateSettings(Settings):

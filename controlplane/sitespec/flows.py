@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from controlplane.sitespec.accounts import slot_ports, slot_user
 from controlplane.sitespec.spec import Node, Site
 
 SSH = (22, 22)
@@ -55,24 +56,41 @@ def flows(site: Site) -> tuple[Flow, ...]:
         _addresses([site.node(name)]) for name in (services.depot, services.database, services.time)
     )
     gateways = _addresses(site.node(name) for name in services.gateways)
+    projects = tuple(slot_user(slot) for slot in site.slots)
     operators, clients = (tuple(map(str, found)) for found in (site.network.operators, site.network.clients))
     return (
         Flow("ssh", "tcp", SSH, controller, every),
         Flow("depot", "tcp", DEPOT, every, depot, ("root", "_apt")),
         Flow("time", "udp", NTP, every, time, ("_chrony",)),
         Flow("admin_api", "tcp", ADMIN_API, operators, control_plane),
-        Flow("runs_api", "tcp", ADMIN_API, compute, control_plane, ("redoubt-serve",)),
+        Flow("runs_api", "tcp", ADMIN_API, compute, control_plane, ("redoubt-serve", *projects)),
         Flow("agents_api", "tcp", MACHINE_API, every, control_plane, ("redoubt-agent",)),
         Flow("joins_api", "tcp", ADMIN_API, every, control_plane, ("redoubt-agent",)),
         Flow("gateways_api", "tcp", MACHINE_API, gateways, control_plane, ("redoubt-gateway",)),
         Flow("gateway", "tcp", GATEWAY, clients, gateways),
         Flow("database", "tcp", POSTGRES, control_plane, database, ("redoubt", "root")),  # root for migrations
-        Flow("slurmctld", "tcp", SLURMCTLD, compute, scheduler, ("root",)),  # slurmd and the steps of jobs
+        Flow("slurmctld", "tcp", SLURMCTLD, compute, scheduler, ("root", *projects)),  # slurmd and the steps of jobs
         Flow("slurmd_from_controller", "tcp", SLURMD, scheduler, compute, ("slurm", "root")),
-        Flow("slurmd", "tcp", SLURMD, compute, compute, ("root",)),
+        Flow("slurmd", "tcp", SLURMD, compute, compute, ("root", *projects)),
         Flow("job_steps", "tcp", JOB_STEPS, compute, (*scheduler, *compute), ("root",)),
+        Flow("projects", "tcp", _ports_of(site.slots), compute, compute, projects),  # each its own: see project_ports
         Flow("runners", "tcp", RUNNERS, gateways, compute, ("redoubt-gateway",)),
     )
+
+
+def project_ports(site: Site) -> tuple[tuple[str, tuple[int, int]], ...]:
+    """Return (account, ports) for every slot: no project's jobs may open another's ports, on no node."""
+    return tuple((slot_user(slot), slot_ports(slot)) for slot in site.slots)
+
+
+def project_services(site: Site, node: Node) -> tuple[int, ...]:
+    """Return what on a node its projects' jobs may open beside their own ports: there no boundary stands between."""
+    places = (
+        (SLURMCTLD, node.name == site.services.scheduler),
+        (SLURMD, bool(node.gpus)),
+        (ADMIN_API, node.name == site.services.control_plane),
+    )
+    return tuple(ports[0] for ports, is_here in places if is_here)
 
 
 def inbound(site: Site, node: Node) -> tuple[Rule, ...]:
@@ -91,6 +109,10 @@ def _rules(every: Iterable[Flow], address: str, *, inbound: bool) -> Iterator[Ru
         peers = tuple(dict.fromkeys(peer for peer in there if peer != address))
         if address in here and peers:
             yield Rule(flow.name, flow.protocol, flow.ports, peers, () if inbound else flow.users)
+
+
+def _ports_of(slots: range) -> tuple[int, int]:
+    return slot_ports(slots[0])[0], slot_ports(slots[-1])[1]
 
 
 def _addresses(nodes: Iterable[Node]) -> tuple[str, ...]:

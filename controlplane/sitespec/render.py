@@ -10,8 +10,19 @@ import yaml
 
 from controlplane.kit.canonical import sha256_hex
 from controlplane.kit.errors import BadInput
-from controlplane.sitespec.accounts import UIDS, accounts_of
-from controlplane.sitespec.flows import ADMIN_API, DEPOT, GATEWAY, LINK_LOCAL, MACHINE_API, Rule, inbound, outbound
+from controlplane.sitespec.accounts import UIDS, accounts_of, slot_user
+from controlplane.sitespec.flows import (
+    ADMIN_API,
+    DEPOT,
+    GATEWAY,
+    LINK_LOCAL,
+    MACHINE_API,
+    Rule,
+    inbound,
+    outbound,
+    project_ports,
+    project_services,
+)  # fmt: skip
 from controlplane.sitespec.spec import Node, Site
 
 Inputs = dict[str, Any]
@@ -114,24 +125,43 @@ def _boundary(site: Site, node: Node) -> Inputs:
         "boundary_router": str(site.network.router or ""),
         "boundary_inbound": [_rule(rule) for rule in inbound(site, node)],
         "boundary_outbound": [_rule(rule) for rule in outbound(site, node)],
+        "boundary_projects": _projects(site, node),
+        "boundary_project_services": list(project_services(site, node)),
     }
+
+
+def _projects(site: Site, node: Node) -> list[Inputs]:
+    if "slurm" not in roles_of(site, node):
+        return []
+    return [{"user": UIDS[user], "ports": _range(ports)} for user, ports in project_ports(site)]
 
 
 def _boundary_proof(site: Site, node: Node) -> Inputs:
     return {
         "boundary_proof_site_name": site.name,
         "boundary_proof_zone": node.zone,
+        "boundary_proof_own_ports": [{"user": UIDS[user], "port": ports[1]} for user, ports in project_ports(site)],
         "boundary_proof_routers": [str(site.network.router)] if site.network.router else [],
-        "boundary_proof_accounts": [account["name"] for account in _accounts(site, node)],
+        "boundary_proof_accounts": list(_who_tries_to_leave(site, node)),
         "boundary_proof_runs_jobs": bool(node.gpus),
     }
 
 
+def _who_tries_to_leave(site: Site, node: Node) -> Iterator[str]:
+    """Yield every account, and of the projects' the first: one rule is for all of them."""
+    others = {slot_user(slot) for slot in site.slots[1:]}
+    yield from (account["name"] for account in _accounts(site, node) if account["name"] not in others)
+
+
 def _rule(rule: Rule) -> Inputs:
-    low, high = rule.ports
-    ports = str(low) if low == high else f"{low}-{high}"
-    inputs: Inputs = {"name": rule.name, "protocol": rule.protocol, "ports": ports, "peers": list(rule.peers)}
+    about = {"name": rule.name, "protocol": rule.protocol, "ports": _range(rule.ports)}
+    inputs: Inputs = about | {"peers": list(rule.peers)}
     return inputs | ({"users": [UIDS[user] for user in rule.users]} if rule.users else {})
+
+
+def _range(ports: tuple[int, int]) -> str:
+    low, high = ports
+    return str(low) if low == high else f"{low}-{high}"
 
 
 def _site_ca(site: Site, node: Node) -> Inputs:
@@ -204,7 +234,8 @@ def _known_hosts(site: Site, node: Node) -> Iterator[Inputs]:
 
 
 def _accounts(site: Site, node: Node) -> Iterator[Inputs]:
-    for account in accounts_of(roles_of(site, node), is_scheduler=node.name == site.services.scheduler):
+    is_scheduler = node.name == site.services.scheduler
+    for account in accounts_of(roles_of(site, node), is_scheduler=is_scheduler, slots=site.slots):
         inputs = {"name": account.name, "uid": account.uid, "home": account.home, "owns_home": account.owns_home}
         yield inputs | ({"shell": account.login} if account.login else {})
 
@@ -254,6 +285,7 @@ def _slurm(site: Site, node: Node) -> Inputs:
         "slurm_controller_address": _address(site, scheduler),
         # a compute node is handed the list by the controller, and so does not change when another is added
         "slurm_nodes": [_slurm_node(other) for other in (site.compute if is_controller else (node,))],
+        "slurm_project_users": [slot_user(slot) for slot in site.slots] if is_controller else [],
     }
     if site.practice:  # the host kernel keeps cpuset and memory to itself, and nodes claim more than there is
         inputs |= {"slurm_constraints": ["devices"], "slurm_slurmd_parameters": ["config_overrides"]}
@@ -302,6 +334,7 @@ def _control_plane(site: Site, node: Node) -> Inputs:
         "control_plane_admin_port": ADMIN_API[0],
         "control_plane_machine_port": MACHINE_API[0],
         "control_plane_leaf_minutes": site.leaf_minutes,
+        "control_plane_project_slots": site.project_slots,
     }
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self  # Any: a JSON Schema has no narrower ty
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from controlplane.contracts import mig
+from controlplane.sitespec.accounts import MOST_SLOTS
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 MigProfile = Annotated[str, StringConstraints(pattern=mig.PATTERN)]
@@ -112,6 +113,9 @@ class Site(Part):
         default=48 * 60, ge=2, le=43200, description="How long the certificates are valid that their holders renew."
     )
     models: tuple[ModelName, ...] = Field(default=(), description="Models of the bundle that GPU nodes keep.")
+    project_slots: int = Field(
+        default=16, ge=1, le=MOST_SLOTS, description="Most projects ever; each has an account and ports of its own."
+    )
     nodes: tuple[Node, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -124,6 +128,11 @@ class Site(Part):
     def node(self, name: str) -> Node:
         """Return the node of that name, which the site is known to have."""
         return next(node for node in self.nodes if node.name == name)
+
+    @property
+    def slots(self) -> range:
+        """Numbers of the slots that projects may take."""
+        return range(1, self.project_slots + 1)
 
     @property
     def compute(self) -> tuple[Node, ...]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any  # parameters are free-form YAML
 
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: slurm_accounting
-short_description: Cluster, quality of service, account and user in one call
+short_description: What a cluster's accounting begins with, in one call
 description:
-  - Adds what is missing and corrects what differs, then reads everything back.
+  - Adds what is missing, then reads everything back. What a class of work is once it exists is not for this module to
+    say; accounts and users are corrected where they lack what is asked, and keep what they have beyond it.
   - slurmdbd accepts changes right after its start and loses some of them, so the module repeats until what it reads
     is what was asked.
 options:
@@ -20,20 +22,19 @@ options:
     type: str
     required: true
   qos:
-    description: Quality of service of serving jobs.
-    type: str
+    description: Classes of work, each after those that it preempts.
+    type: list
+    elements: dict
     required: true
-  qos_priority:
-    description: Priority of that quality of service.
-    type: int
+  accounts:
+    description: Accounts, each after its parent, with the classes that they may use beside their parent's.
+    type: list
+    elements: dict
     required: true
-  account:
-    description: Account that serving jobs are charged to.
-    type: str
-    required: true
-  user:
-    description: User that owns serving jobs.
-    type: str
+  users:
+    description: Users, each with one account, the classes it may use, the one it uses by default, and its level.
+    type: list
+    elements: dict
     required: true
   timeout_s:
     description: How long to go on trying.
@@ -42,51 +43,76 @@ options:
 author: Redoubt
 """
 
+Words = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing the database must hold: how to read it, what reading must answer, how to make it so."""
+    """One thing the database must hold: how to read it, what each column must have, how to make it so."""
 
     name: str
     read: list[str]
-    wanted: list[str]
+    wanted: list[set[str]]
     make: list[list[str]]
 
 
-def entries(params: dict[str, str]) -> list[Entry]:
+def entries(params: Words) -> list[Entry]:
     """List what must hold, in the order it can be made."""
-    cluster, qos, account, user = (params[key] for key in ("cluster", "qos", "account", "user"))
-    scope = [f"cluster={cluster}"]
-    place = [f"account={account}", *scope]
-    priority = str(params["qos_priority"])
-    settings = ["set", f"Priority={priority}", "UsageFactor=0", "Flags=DenyOnLimit"]
+    cluster = params["cluster"]
     return [
         Entry(
             name=f"cluster {cluster}",
             read=["list", "cluster", cluster, "format=cluster"],
-            wanted=[cluster],
+            wanted=[{cluster}],
             make=[["add", "cluster", cluster]],
         ),
+        *(_qos(qos) for qos in params["qos"]),
+        *(_account(account, f"cluster={cluster}") for account in params["accounts"]),
+        *(entry for user in params["users"] for entry in _user(user, f"cluster={cluster}")),
+    ]
+
+
+def _qos(qos: Words) -> Entry:
+    name = qos["name"]
+    settings = [f"Priority={qos['priority']}", f"UsageFactor={qos['usage']}", f"GraceTime={qos['grace_s']}"]
+    preempts = [f"Preempt={','.join(qos['preempts'])}"] if qos["preempts"] else []
+    make = ["add", "qos", name, "set", *settings, f"PreemptMode={qos['mode']}", "Flags=DenyOnLimit", *preempts]
+    return Entry(f"class {name}", ["list", "qos", name, "format=name"], [{name}], [make])
+
+
+def _account(account: Words, cluster: str) -> Entry:
+    name, parent, qos = account["name"], account["parent"], account["qos"]
+    parents = [f"parent={parent}"] if parent else []
+    settings = [*parents, *([f"QOS+={','.join(qos)}"] if qos else [])]
+    modify = ["modify", "account", "where", f"name={name}", cluster, "set"]
+    return Entry(
+        name=f"account {name}",
+        read=["list", "assoc", cluster, f"account={name}", "format=account,parentname,qos"],
+        wanted=[{name}, {parent} - {""}, set(qos)],
+        make=[
+            ["add", "account", name, cluster, *parents, "Description=redoubt", "Organization=redoubt"],
+            *([*modify, setting] for setting in settings),  # one by one: what is so already fails the whole call
+        ],
+    )
+
+
+def _user(user: Words, cluster: str) -> list[Entry]:
+    """Return where a user belongs, and apart from it what it may do, which is the same in every cluster."""
+    name, place = user["name"], [f"account={user['account']}", cluster]
+    qos = [f"QOS+={','.join(user['qos'])}", f"DefaultQOS={user['default_qos']}"] if user["qos"] else []
+    settings = ["modify", "user", name, "where", *place, "set", *qos]
+    return [
         Entry(
-            name=f"quality of service {qos}",
-            read=["list", "qos", qos, "format=name,priority,usagefactor,flags"],
-            wanted=[qos, priority, "0.000000", "DenyOnLimit"],
-            make=[["add", "qos", qos], ["modify", "qos", qos, *settings]],
+            name=f"user {name}",
+            read=["list", "assoc", *place, f"user={name}", "format=account,user,qos,defaultqos"],
+            wanted=[{user["account"]}, {name}, set(user["qos"]), {user["default_qos"]} - {""}],
+            make=[["add", "user", name, *place], *([settings] if qos else [])],
         ),
         Entry(
-            name=f"account {account}",
-            read=["list", "account", account, "format=account"],
-            wanted=[account],
-            make=[["add", "account", account, *scope, "Description=redoubt", "Organization=redoubt"]],
-        ),
-        Entry(
-            name=f"user {user}",
-            read=["list", "assoc", *place, f"user={user}", "format=account,user,qos,defaultqos"],
-            wanted=[account, user, qos, qos],
-            make=[
-                ["add", "user", user, *place],
-                ["modify", "user", user, "where", *place, "set", f"QOS={qos}", f"DefaultQOS={qos}"],
-            ],
+            name=f"level of {name}",
+            read=["list", "user", name, "format=user,adminlevel"],
+            wanted=[{name}, {user["level"]}],
+            make=[["modify", "user", name, "set", f"AdminLevel={user['level']}"]],
         ),
     ]
 
@@ -98,9 +124,14 @@ def sacctmgr(module: AnsibleModule, words: list[str]) -> tuple[int, str]:
 
 
 def holds(module: AnsibleModule, entry: Entry) -> bool:
-    """Tell whether the database answers what is wanted."""
+    """Tell whether a line of the answer has in every column what is wanted there."""
     code, answer = sacctmgr(module, entry.read)
-    return code == 0 and "|".join(entry.wanted) in answer.splitlines()
+    return code == 0 and any(_has(line.split("|"), entry.wanted) for line in answer.splitlines())
+
+
+def _has(columns: list[str], wanted: list[set[str]]) -> bool:
+    pairs = zip(wanted, columns, strict=False)
+    return len(columns) == len(wanted) and all(words <= set(column.split(",")) for words, column in pairs)
 
 
 def converge(module: AnsibleModule, wanted: list[Entry]) -> list[str]:
@@ -124,10 +155,9 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "cluster": {"type": "str", "required": True},
-            "qos": {"type": "str", "required": True},
-            "qos_priority": {"type": "int", "required": True},
-            "account": {"type": "str", "required": True},
-            "user": {"type": "str", "required": True},
+            "qos": {"type": "list", "elements": "dict", "required": True},
+            "accounts": {"type": "list", "elements": "dict", "required": True},
+            "users": {"type": "list", "elements": "dict", "required": True},
             "timeout_s": {"type": "int", "default": 60},
         },
         supports_check_mode=True,

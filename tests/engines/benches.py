@@ -68,7 +68,7 @@ class SlurmBench:
     token_file: Path
     read_file: tuple[str, ...]
     account: str = "redoubt"
-    qos: str = "serving"
+    qos: str = "inference"
     folder: str = "/var/lib/redoubt-serve"
     tokens: Path | None = None
     patience_s: float = 60.0

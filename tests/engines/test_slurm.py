@@ -97,7 +97,7 @@ async def test_an_order_becomes_a_job_with_everything_that_was_asked(rest):
     assert asked["job"]["excluded_nodes"] == ["gpu2"]
     assert asked["job"]["environment"] == ["PATH=/usr/local/bin:/usr/bin:/bin", "A=b c"]
     assert asked["job"]["requeue"] is False
-    assert (asked["job"]["account"], asked["job"]["qos"]) == ("redoubt", "serving")
+    assert (asked["job"]["account"], asked["job"]["qos"]) == ("redoubt", "inference")
 
 
 async def test_the_token_is_read_for_every_call(rest):

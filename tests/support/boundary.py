@@ -28,7 +28,12 @@ def rules(inputs: dict[str, Any]) -> str:
 def unit(inputs: dict[str, Any]) -> str:
     """Return the text of the unit, which carries the rules that need no file."""
     ssh = _way_in(inputs)
-    closed = {"boundary_neighbours": ssh[0]["peers"], "boundary_inbound": ssh, "boundary_outbound": []}
+    closed = {
+        "boundary_neighbours": ssh[0]["peers"],
+        "boundary_inbound": ssh,
+        "boundary_outbound": [],
+        "boundary_projects": [],
+    }
     return _render("redoubt-boundary.service.j2", {**inputs, "__boundary_closed_rules": rules(inputs | closed)})
 
 

@@ -62,7 +62,7 @@ class TwoNetworks:
         config = {
             "site": "practice", "zone": "north", "node": "gpu1", "accounts": ["nobody"], "rules": "/nowhere",
             "routers": ["10.99.0.254"], "ipv4": ["192.0.2.1"], "ipv6": ["2001:db8::1"], "metadata": ["169.254.169.254"],
-            "wait_s": 1.0, "replica_commands": ["no-such-process"], "job": None, **more,
+            "wait_s": 1.0, "own_ports": {}, "replica_commands": ["no-such-process"], "job": None, **more,
         }  # fmt: skip
         (self.folder / "config.json").write_text(json.dumps(config))
         where = ["--config", self.folder / "config.json", "--keys", self.folder, "--last", self.folder / "last.json"]

@@ -18,7 +18,7 @@ def bench(site: PracticeSite) -> SlurmBench:
     run = Path(f"/proc/{machine.leader(site.lab.name, 'ctl1')}/root/run")
     read_file = (*site.lab.ssh_words("ctl1")[:-1], "{node}", "cat", "{path}")
     tokens = run / "redoubt-slurm"
-    return SlurmBench(run / "slurmrestd" / "slurmrestd.sock", tokens / "token", read_file, tokens=tokens)
+    return SlurmBench(run / "slurmrestd" / "slurmrestd.sock", tokens / "redoubt-serve", read_file, tokens=tokens)
 
 
 class TestSlurmEngine(EngineConformance):

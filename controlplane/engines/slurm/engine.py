@@ -48,7 +48,7 @@ class SlurmEngine:
         user: str = "redoubt-serve",
         partition: str = "inference",
         account: str = "redoubt",
-        qos: str = "serving",
+        qos: str = "inference",
         folder: str = "/var/lib/redoubt-serve",
         path: str = "/usr/local/bin:/usr/bin:/bin",
         commands: Commands | None = None,

@@ -26,9 +26,11 @@ OWNERS = {
     "slurmd": r"slurmd",
     "slurmd_from_controller": r"slurmd",
     "job_steps": r"slurm|\.scope",
+    "projects": r"slurm|\.scope",
     "runners": r"slurm|\.scope",
 }
 TABLES = re.compile(r"inet redoubt_\w+")
+OURS = re.compile(r" of redoubt-(serve|p\d\d)$")
 
 
 def nameservers(view: View) -> Judgement:
@@ -107,8 +109,8 @@ def users(view: View) -> Judgement:
 def jobs(view: View) -> Judgement | None:
     if not view.has_gpus:
         return None
-    others = [job for job in view.facts["safety.jobs"] if not job.endswith("of redoubt-serve")]
-    return nothing(others, limit="replicas alone; apply leaves them running")
+    others = [job for job in view.facts["safety.jobs"] if not OURS.search(job)]
+    return nothing(others, limit="replicas and jobs of projects alone; apply leaves them running")
 
 
 def maintenance(view: View) -> Judgement:

@@ -114,10 +114,10 @@ def settle(attempts: list[Attempt], wait_s: float) -> None:
             attempt.channel.close()
 
 
-def control(wait_s: float) -> dict[str, bool]:
-    """Reach loopback by the same means: a prober that reaches nothing at all proves nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as echo:
-        echo.bind(("127.0.0.1", 0))
+def control(wait_s: float, port: int) -> dict[str, bool]:
+    """Reach loopback by the same means: a prober that reaches nothing at all proves nothing. Port 0 is any."""
+    with socket.create_server(("127.0.0.1", port)) as server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as echo:
+        echo.bind(("127.0.0.1", port))
         echo.settimeout(wait_s)
         tries = [tcp("control", "127.0.0.1", server.getsockname()[1]), ping("control", "127.0.0.1")]
         sent = udp("control", "127.0.0.1", echo.getsockname()[1])
@@ -151,7 +151,7 @@ def every_attempt(plan: Json) -> Iterator[Attempt]:
 def run(plan: Json) -> Json:
     """Try everything and return the tally, with every attempt in full that did not end as it should."""
     os.environ["RES_OPTIONS"] = "timeout:1 attempts:1"
-    worked = control(plan["wait_s"])
+    worked = control(plan["wait_s"], plan["own_ports"].get(str(os.geteuid()), 0))
     lookup = _Lookup()
     attempts = list(every_attempt(plan))
     settle(attempts, plan["wait_s"])

@@ -101,7 +101,7 @@ def observe(config: Json, run: str) -> Json:
 
 def plan_of(config: Json) -> Json:
     """Return what every context tries: the site's destinations and what this node itself would use."""
-    fields = ("ipv4", "ipv6", "metadata", "wait_s")
+    fields = ("ipv4", "ipv6", "metadata", "wait_s", "own_ports")
     own = {"resolvers": kernel.resolvers(), "interfaces": kernel.interfaces()}
     return {
         **{name: config[name] for name in fields}, **own, "routers": sorted({*config["routers"], *kernel.gateways()})
