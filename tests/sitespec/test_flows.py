@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.sitespec.accounts import UIDS
-from controlplane.sitespec.flows import flows, inbound, outbound
+from controlplane.sitespec.flows import flows, inbound, outbound, project_ports, project_services
 from controlplane.sitespec.spec import Site
 from controlplane.sitespec.text import parse_site
 
@@ -40,6 +40,7 @@ def shuffled(draw):
 
 SITE = parse_site(Path("inventory/practice/site.yml").read_text())
 CONTROLLER = "10.77.0.1"
+PROJECTS = tuple(f"redoubt-p{slot:02d}" for slot in range(1, 17))
 
 
 def rules(side, node: str) -> dict[str, tuple[str, ...]]:
@@ -118,12 +119,13 @@ def test_every_flow_that_a_node_opens_names_its_users_and_no_other_does():
             {
                 "depot": ("root", "_apt"),
                 "time": ("_chrony",),
-                "runs_api": ("redoubt-serve",),
+                "runs_api": ("redoubt-serve", *PROJECTS),
                 "agents_api": ("redoubt-agent",),
                 "joins_api": ("redoubt-agent",),
-                "slurmctld": ("root",),
-                "slurmd": ("root",),
+                "slurmctld": ("root", *PROJECTS),
+                "slurmd": ("root", *PROJECTS),
                 "job_steps": ("root",),
+                "projects": PROJECTS,
             },
         ),
         (
@@ -141,7 +143,32 @@ def test_each_node_opens_this_for_these_users_and_nothing_else(node, opened):
     assert {rule.name: rule.users for rule in outbound(SITE, SITE.node(node))} == opened
 
 
-def test_a_job_may_speak_to_the_control_plane_alone():
+def test_a_projects_job_may_speak_to_the_control_plane_slurm_and_projects_alone():
+    may = {rule.name for rule in outbound(SITE, SITE.node("gpu1")) if "redoubt-p01" in rule.users}
+
+    assert may == {"runs_api", "slurmctld", "slurmd", "projects"}
+
+
+@given(st.integers(min_value=1, max_value=99))
+def test_no_two_projects_share_a_port_and_all_are_within_the_one_flow(slots):
+    site = SITE.model_copy(update={"project_slots": slots})
+
+    owned = [port for _, (low, high) in project_ports(site) for port in range(low, high + 1)]
+    (low, high) = next(flow.ports for flow in flows(site) if flow.name == "projects")
+
+    assert len(set(owned)) == len(owned) == 100 * slots
+    assert (min(owned), max(owned)) == (low, high)
+    others = [flow.ports for flow in flows(site) if flow.name != "projects"]
+    assert not any(first <= high and last >= low for first, last in others)
+
+
+def test_beside_their_own_ports_projects_open_on_their_node_what_slurm_and_the_api_need_where_that_is():
+    assert {node.name: project_services(SITE, node) for node in SITE.nodes} == {
+        "ctl1": (6817, 8443), "gpu1": (6818,), "gpu2": (6818,), "store1": (),
+    }  # fmt: skip
+
+
+def test_a_replica_may_speak_to_the_control_plane_alone():
     may = {rule.name for rule in outbound(SITE, SITE.node("gpu1")) if "redoubt-serve" in rule.users}
 
     assert may == {"runs_api"}

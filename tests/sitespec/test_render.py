@@ -93,3 +93,24 @@ def test_without_a_name_the_console_has_the_address_of_its_node():
     inputs = yaml.safe_load(render(SITE, BUNDLE, source=SOURCE)["host_vars/ctl1.yml"])
 
     assert inputs["control_plane_console_name"] == "10.77.0.10"
+
+
+def test_every_slot_has_an_account_of_its_own_number_and_a_home_where_jobs_run():
+    accounts = {node.name: accounts_on(SITE, node) for node in SITE.nodes}
+
+    assert accounts["gpu1"]["redoubt-p01"] == (2101, "/var/lib/redoubt-projects/p01", True)
+    assert accounts["ctl1"]["redoubt-p16"] == (2116, "/var/lib/redoubt-projects/p16", False)
+    assert "redoubt-p17" not in accounts["gpu1"]
+    assert not any(name.startswith("redoubt-p") for name in accounts["store1"])
+    assert accounts["ctl1"]["redoubt-slurm"] == (2006, "/nonexistent", False)
+
+
+def test_of_all_projects_accounts_the_first_tries_to_leave_for_one_rule_is_for_all():
+    inputs = host_inputs(SITE, SITE.node("gpu1"), BUNDLE, (MODEL,))
+
+    assert [name for name in inputs["boundary_proof_accounts"] if name.startswith("redoubt-p")] == ["redoubt-p01"]
+
+
+def accounts_on(site, node):
+    inputs = host_inputs(site, node, BUNDLE, (MODEL,))
+    return {entry["name"]: (entry["uid"], entry["home"], entry["owns_home"]) for entry in inputs["node_base_accounts"]}
