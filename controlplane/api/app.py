@@ -15,6 +15,7 @@ from controlplane.api.v1 import (
     health,
     identity,
     incidents,
+    jobs,
     keys,
     machines,
     people,
@@ -68,7 +69,7 @@ def make_admin_app(given: Surroundings) -> FastAPI:
     routers = [
         identity.router, people.router, keys.router, fleet.router, serving.router, audit.router, incidents.router,
         runs.router, pki.router, policy.router, approvals.router, reports.router, witness.people, clients.router,
-        scheduler.router,
+        scheduler.router, jobs.router,
     ]  # fmt: skip
     if given.gateway_token is not None:
         routers.append(machines.router)

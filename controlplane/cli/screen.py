@@ -19,6 +19,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 STATE_STYLES = {
     "ready": "green", "present": "green", "degraded": "yellow", "draining": "yellow", "loading": "cyan",
     "starting": "cyan", "wanted": "cyan", "silent": "red", "lost": "red", "missing": "red", "failed": "red",
+    "running": "green", "done": "green", "queued": "cyan", "requeued": "yellow", "checkpointing": "yellow",
+    "stopping": "yellow", "stopped": "yellow",
 }  # fmt: skip
 
 

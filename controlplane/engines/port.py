@@ -57,6 +57,7 @@ class RunOrder:
     requeues: bool = False  # after preemption, or when its node is lost, it waits and starts again
     warning: EndWarning | None = None
     array: str = ""  # such as "0-9%2"; every element is a run of its own, named NAME.INDEX
+    nice: int = 0  # 0 to 1000: how far it lets others of its class go first
 
 
 @dataclass(frozen=True)

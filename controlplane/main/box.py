@@ -155,6 +155,7 @@ api_url = "{made.api_url}"
 site_ca = "{home}/tls/ca.crt"
 gateway_uri = "redoubt://box/zone/main/service/gateway"
 models_dir = "{home}/models"
+projects_dir = "{home}/projects"
 bind_host = "127.0.0.1"
 [engine]
 kind = "process"

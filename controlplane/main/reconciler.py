@@ -14,6 +14,7 @@ from controlplane.domains.audit.types import SYSTEM
 from controlplane.domains.fleet.loops import HoldLoop
 from controlplane.domains.health import service as health
 from controlplane.domains.identity.service import sessions
+from controlplane.domains.jobs.loops.converging import JobLoops, JobPlace
 from controlplane.domains.metering.loops import UsageLoop
 from controlplane.domains.scheduler.loops import SchedulerLoop
 from controlplane.domains.serving import service as serving
@@ -59,6 +60,7 @@ async def reconcile(settings: ReconcilerSettings) -> None:
     sealer = make_sealer(settings, database, recorder)
     engine = make_engine(settings)
     loops = ServingLoops(database, engine, _place(settings))
+    jobs = JobLoops(database, engine, _job_place(settings))
     try:
         await asyncio.gather(
             run_every("seal", SEAL_S, partial(_seal, sealer)),
@@ -66,6 +68,8 @@ async def reconcile(settings: ReconcilerSettings) -> None:
             run_every("converge", settings.period_s, loops.converge),
             run_every("expire", settings.period_s, loops.expire),  # a scheduler that hangs delays no failover
             run_every("holds", settings.period_s, HoldLoop(database, engine, SystemClock()).step),
+            run_every("jobs", settings.period_s, jobs.converge),
+            run_every("jobs.sweep", SWEEP_S, jobs.sweep),
             run_every("incidents", INCIDENTS_S, _settler(database)),
             run_every("sweep", SWEEP_S, _sweeper(database)),
             run_every("publish", PUBLISH_S, _publisher(database, settings)),
@@ -160,6 +164,16 @@ def _place(settings: ReconcilerSettings) -> RunPlace:
         first_port=runner.first_port,
         last_port=runner.last_port,
         bind_host=runner.bind_host,
+    )
+
+
+def _job_place(settings: ReconcilerSettings) -> JobPlace:
+    runner = settings.runner
+    return JobPlace(
+        python=str(settings.python),
+        api_url=runner.api_url,
+        site_ca_pem=runner.site_ca.read_text(),
+        projects_dir=str(runner.projects_dir),
     )
 
 

@@ -18,6 +18,7 @@ from controlplane.cli import (
     fleet,
     gpus,
     incidents,
+    job,
     keys,
     machines,
     people,
@@ -62,6 +63,7 @@ app.add_typer(gpus.gpus, name="gpu")
 app.add_typer(fleet.leases, name="lease")
 app.add_typer(serving.models, name="model")
 app.add_typer(serving.endpoints, name="endpoint")
+app.add_typer(job.app, name="job")
 app.add_typer(incidents.incidents, name="incident")
 app.add_typer(keys.keys, name="key")
 app.add_typer(people.users, name="user")

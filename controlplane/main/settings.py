@@ -116,12 +116,16 @@ class SnapshotSigning(Settings):
 
 
 class RunnerPlacement(Settings):
-    """What every run is told. `bind_host` "" means the address from which the host reaches the api."""
+    """What every run is told. `bind_host` "" means the address from which the host reaches the api.
+
+    `projects_dir` has a folder for each project, on every node that runs its jobs.
+    """
 
     api_url: str
     site_ca: Path
     gateway_uri: str
     models_dir: Path
+    projects_dir: Path = Path("/var/lib/redoubt-projects")
     first_port: int = 20000
     last_port: int = 20999
     bind_host: str = ""

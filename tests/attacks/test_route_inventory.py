@@ -21,7 +21,12 @@ OPEN = {
         "GET /sign-in",
         "GET /enrol",
     ),
-    "a run: its own nonce or token": ("POST /api/v1/runs", "POST /api/v1/runs/{replica_id}/lease"),
+    "a run: its own nonce or token": (
+        "POST /api/v1/runs",
+        "POST /api/v1/runs/{replica_id}/lease",
+        "POST /api/v1/job-runs",
+        "POST /api/v1/job-runs/{run_id}/*",
+    ),
     "public facts that a client needs before it can sign in": (
         "GET /.well-known/*",
         "GET /oauth/jwks",

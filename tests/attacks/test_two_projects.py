@@ -26,6 +26,7 @@ async def ids_of_blue(plane: ControlPlane, blue: str) -> dict[str, str]:
         "principal_id": whoami["id"],
         "role": "operator",
         "version": "1",
+        "index": "0",
     }
 
 

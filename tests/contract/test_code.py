@@ -21,6 +21,7 @@ EXCEPTIONS = {
     "identity.authenticate": "the look-up that a request begins with; a browser's use keeps its session awake",
     "identity.shut_until_enrolled": "part of role.grant and user.enrol, which have asked and record it",
     "health.record_proof": "telemetry; what it means is an incident, and that is an event",
+    "jobs.take_output": "what a command writes; that it ended is an event",
     "keys.record_uses": "the coarse time of a use; the use itself is an event of metering",
     "metering.record_used": "telemetry every few seconds, from the accounting that keeps it; it changes no decision",
     "pki.record_leaves": "telemetry; what it means is an incident, and that is an event",

@@ -21,6 +21,7 @@ from controlplane.domains.identity.tables import Principal, RoleGrant, Session, 
 from controlplane.domains.identity.types import IssuedTokens
 from controlplane.domains.serving.loops import RunPlace, ServingLoops
 from controlplane.engines.port import Abilities, EngineState, ObservedRun, RunOrder
+from controlplane.engines.slurm.job import read_indexes
 from controlplane.kit.clock import SystemClock
 from controlplane.kit.errors import Unavailable
 from controlplane.kit.ids import new_id
@@ -68,22 +69,40 @@ class TableEngine:
     away: bool = False
     devices: dict[str, int] = field(default_factory=dict)
     taken: set[tuple[str, int]] = field(default_factory=set)
+    queues: bool = False  # what starts waits until the test begins it
 
     async def start(self, order: RunOrder) -> ObservedRun:
         self._answer()
-        if order.name not in self.runs:
+        names = [f"{order.name}.{index}" for index in read_indexes(order.array)] or [order.name]
+        if names[0] not in self.runs:
             self.orders.append(order)
-            self.runs[order.name] = self._place(order, f"job-{len(self.orders)}")
-        return self.runs[order.name]
+            placed = self._place(order, f"job-{len(self.orders)}")
+            self.runs |= {name: replace(placed, name=name) for name in names}
+        return self.runs[names[0]]
+
+    def begin(self, name: str, node: str, *gpus: int) -> None:
+        """Let a run that waits run on these GPUs."""
+        self.runs[name] = replace(
+            self.runs[name], state=EngineState.RUNNING, node=node, reason="running", gpu_indexes=gpus
+        )
+
+    def requeue(self, name: str, reason: str = "pending, BeginTime") -> None:
+        """Let a run wait for its next start, as preemption and a lost node do."""
+        run = self.runs[name]
+        self.runs[name] = replace(
+            run, state=EngineState.WAITING, node="", reason=reason, gpu_indexes=(), restarts=run.restarts + 1
+        )
 
     async def observe(self) -> dict[str, ObservedRun]:
         self._answer()
-        for order in self.orders:
+        for order in () if self.queues else self.orders:
             if self.runs[order.name].state is EngineState.WAITING:
                 self.runs[order.name] = self._place(order, self.runs[order.name].ref)
         return dict(self.runs)
 
     def _place(self, order: RunOrder, ref: str) -> ObservedRun:
+        if self.queues:
+            return ObservedRun(order.name, ref, EngineState.WAITING, "", "pending, Resources")
         if not self.devices or not order.gpus:
             node = order.only_nodes[0] if order.only_nodes else "gpu1"
             return ObservedRun(order.name, ref, EngineState.RUNNING, node, "")
@@ -104,9 +123,9 @@ class TableEngine:
         self.stopped.append(name)
         self.end(name)
 
-    def end(self, name: str) -> None:
+    def end(self, name: str, *, status: int = 0, reason: str = "ended") -> None:
         if name in self.runs:
-            self.runs[name] = replace(self.runs[name], state=EngineState.ENDED, reason="ended")
+            self.runs[name] = replace(self.runs[name], state=EngineState.ENDED, reason=reason, status=status)
 
     def _answer(self) -> None:
         if self.away:

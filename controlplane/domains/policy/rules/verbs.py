@@ -163,6 +163,14 @@ VERBS: Verbs = to_table(
     read("lease.read", PA, SA, OP, AU),
     write("lease.renew", SYSTEM),
     # jobs
+    read("job.read", PA, SA, OP, AU, TA, TU),
+    read("job.read_log", OP, TA, TU),
+    write("job.register", RUN, own=True),
+    write("job.renew", RUN, own=True),
+    write("job.run", OP, TA, TU),
+    write("job.ship_output", RUN, own=True),
+    write("job.stop", OP, TA, TU),
+    write("job.sweep", SYSTEM),
     # scheduler
     write("scheduler.apply", PA, OP),
     read("scheduler.read", PA, SA, OP, AU),
