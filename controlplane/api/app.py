@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI
 from controlplane.api import oauth
 from controlplane.api.errors import add_error_handlers
 from controlplane.api.v1 import (
+    allocation,
     approvals,
     audit,
     clients,
@@ -25,6 +26,7 @@ from controlplane.api.v1 import (
     runs,
     scheduler,
     serving,
+    shares,
     witness,
 )
 from controlplane.contracts.admin import Problem
@@ -62,6 +64,7 @@ class Surroundings:
     describes_itself: bool = False
     authority: Authority | None = None  # what issues machines' leaves; the box has none
     issuer: Issuer | None = None
+    project_slots: int = 16  # how many projects the site has users, homes and ports for
 
 
 def make_admin_app(given: Surroundings) -> FastAPI:
@@ -70,6 +73,8 @@ def make_admin_app(given: Surroundings) -> FastAPI:
         identity.router, people.router, keys.router, fleet.router, serving.router, audit.router, incidents.router,
         runs.router, pki.router, policy.router, approvals.router, reports.router, witness.people, clients.router,
         scheduler.router, jobs.router,
+        scheduler.router,
+        shares.router, allocation.router,
     ]  # fmt: skip
     if given.gateway_token is not None:
         routers.append(machines.router)
@@ -99,6 +104,7 @@ def _make_app(given: Surroundings, title: str, routers: list[APIRouter]) -> Fast
     app.add_middleware(Guard, names=given.names, limits=given.limits)
     app.state.authority = given.authority
     app.state.means = given.means
+    app.state.project_slots = given.project_slots
     app.state.issuer = given.issuer
     app.include_router(health.router)
     for router in routers:

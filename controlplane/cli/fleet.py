@@ -1,4 +1,4 @@
-"""redoubt fleet, node and lease: machines and who uses them."""
+"""redoubt fleet and node: machines."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,6 @@ from controlplane.sitespec.spec import Gpus, Node, Site
 from controlplane.sitespec.text import parse_site
 
 nodes = typer.Typer(no_args_is_help=True, help="Nodes: declared by the site spec, observed by their agents.")
-leases = typer.Typer(no_args_is_help=True, help="Who holds which GPUs.")
 
 NODE_COLUMNS = [("NODE", "name"), ("ZONE", "zone"), ("ADDRESS", "address"), ("STATE", "state"), ("WHY", "reasons")]
 GPU_COLUMNS = [
@@ -73,21 +72,6 @@ def declare_nodes(
         show_json(done.model_dump())
     else:
         say(f"{len(ask.nodes)} nodes declared" if done.changed else "unchanged")
-
-
-@leases.command("list")
-def list_leases(context: typer.Context, *, as_json: Json = False) -> None:
-    """List leases, ended ones too."""
-    columns = [
-        ("LEASE", "id"),
-        ("OWNER", "owner"),
-        ("GPUS", "count"),
-        ("TYPE", "gpu_type"),
-        ("NODE", "node"),
-        ("ENDED", "ended_at"),
-    ]
-    with connect(context) as client:
-        show(client.list_leases(), columns, as_json=as_json, empty="no GPU is leased")
 
 
 def to_declaration(site: Site) -> admin.DeclareNodes:

@@ -83,6 +83,8 @@ def _cell(value: object) -> str:
     match value:
         case None:
             return "-"
+        case dict():
+            return ", ".join(f"{name}={part}" for name, part in value.items()) or "-"
         case tuple() | list():
             return ", ".join(str(item) for item in value) or "-"
         case str() if value in STATE_STYLES:

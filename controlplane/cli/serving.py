@@ -26,11 +26,17 @@ Gpus = Annotated[int, typer.Option(help="Whole GPUs of one replica; 0 runs on th
 GpuType = Annotated[str, typer.Option(help='Such as h100; "" takes any one type.')]
 Context = Annotated[int | None, typer.Option(help="Tokens of context; the model's own if not given.", min=1)]
 Parallel = Annotated[int, typer.Option(help="Requests that one replica runs at once.", min=1)]
+Floor = Annotated[
+    int | None,
+    typer.Option(min=0, help="Replicas that nobody preempts; if never given, all. Others give way to guarantees."),
+]
 Wait = Annotated[int, typer.Option(help="Wait this many seconds until all replicas are ready; 0 does not wait.", min=0)]
 
 COLUMNS = [
     ("ENDPOINT", "name"),
+    ("PROJECT", "project"),
     ("ZONE", "zone"),
+    ("FLOOR", "floor"),
     ("WANTED", "replicas_wanted"),
     ("READY", "replicas_ready"),
     ("WHY NOT", "wait_reason"),
@@ -82,6 +88,8 @@ def create_endpoint(
     gpu_type: GpuType = "",
     context_tokens: Context = None,
     parallel: Parallel = 4,
+    project: Annotated[str, typer.Option(help="Whose share its GPUs are.")] = "redoubt",
+    floor: Floor = None,
     wait: Wait = 0,
     *,
     as_json: Json = False,
@@ -91,7 +99,8 @@ def create_endpoint(
         model=model, gpus=gpus, gpu_type=gpu_type, context_tokens=context_tokens, parallel=parallel
     )
     with connect(context) as client:
-        made = client.create_endpoint(admin.CreateEndpoint(name=name, zone=zone, replicas=replicas, config=config))
+        ask = admin.CreateEndpoint(name=name, zone=zone, replicas=replicas, config=config, project=project, floor=floor)
+        made = client.create_endpoint(ask)
         made = wait_ready(client, name, wait) if wait else made
     _show_one(made, as_json=as_json)
 
@@ -120,13 +129,14 @@ def scale_endpoint(
     context: typer.Context,
     name: Name,
     replicas: Annotated[int, typer.Argument(min=0)],
+    floor: Floor = None,
     wait: Wait = 0,
     *,
     as_json: Json = False,
 ) -> None:
-    """Change the number of replicas; surplus ones finish what they run."""
+    """Change the number of replicas, and how many of them nobody preempts; surplus ones finish what they run."""
     with connect(context) as client:
-        done = client.revise_endpoint(name, admin.ReviseEndpoint(replicas=replicas))
+        done = client.revise_endpoint(name, admin.ReviseEndpoint(replicas=replicas, floor=floor))
         done = wait_ready(client, name, wait) if wait else done
     _show_one(done, as_json=as_json)
 

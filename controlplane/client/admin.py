@@ -115,9 +115,6 @@ class AdminClient:
     def uncordon_gpu(self, uuid: str) -> admin.GpuDetail:
         return _read(admin.GpuDetail, self._send("DELETE", f"/gpus/{_word(uuid)}/cordon"))
 
-    def list_leases(self) -> Iterator[admin.Lease]:
-        return self._list("/leases", admin.Lease)
-
     def register_model(self, ask: admin.ModelManifest) -> admin.Model:
         return self._post("/models", ask, admin.Model)
 

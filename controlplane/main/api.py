@@ -56,6 +56,7 @@ async def serve(settings: ApiSettings) -> None:
         describes_itself=settings.describes_itself,
         authority=authority,
         issuer=issuer,
+        project_slots=settings.project_slots,
     )
     apps = [make_admin_app(given)]
     add_console(apps[0])

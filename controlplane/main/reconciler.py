@@ -49,6 +49,7 @@ PUBLISH_S = 0.3
 INCIDENTS_S = 2.0
 USAGE_S = 5.0
 SCHEDULER_S = 10.0
+LEASES_S = 5.0
 SWEEP_S = 3600.0
 
 
@@ -70,6 +71,7 @@ async def reconcile(settings: ReconcilerSettings) -> None:
             run_every("holds", settings.period_s, HoldLoop(database, engine, SystemClock()).step),
             run_every("jobs", settings.period_s, jobs.converge),
             run_every("jobs.sweep", SWEEP_S, jobs.sweep),
+            run_every("leases", LEASES_S, _expirer(database)),
             run_every("incidents", INCIDENTS_S, _settler(database)),
             run_every("sweep", SWEEP_S, _sweeper(database)),
             run_every("publish", PUBLISH_S, _publisher(database, settings)),
@@ -175,6 +177,14 @@ def _job_place(settings: ReconcilerSettings) -> JobPlace:
         site_ca_pem=runner.site_ca.read_text(),
         projects_dir=str(runner.projects_dir),
     )
+
+
+def _expirer(database: Database) -> Callable[[], Awaitable[None]]:
+    async def expire() -> None:
+        async with database.transaction() as tx:
+            await allocation.expire_leases(tx, SYSTEM)
+
+    return expire
 
 
 def _settler(database: Database) -> Callable[[], Awaitable[None]]:

@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from controlplane.cli import (
+    allocation,
     approval,
     audit,
     bundle,
@@ -23,10 +24,12 @@ from controlplane.cli import (
     machines,
     people,
     policy,
+    pools,
     practice,
     report,
     scheduler,
     serving,
+    shares,
     sign_in,
     site,
     usage,
@@ -60,7 +63,13 @@ app.add_typer(bundle.app, name="bundle")
 machines.add_to(fleet.nodes)
 app.add_typer(fleet.nodes, name="node")
 app.add_typer(gpus.gpus, name="gpu")
-app.add_typer(fleet.leases, name="lease")
+app.add_typer(allocation.leases, name="lease")
+app.add_typer(allocation.allocation, name="allocation")
+for name, noun in shares.make_nouns().items():
+    app.add_typer(noun, name=name)
+app.add_typer(shares.quotas, name="quota")
+app.add_typer(pools.pools, name="pool")
+app.add_typer(pools.reservations, name="reservation")
 app.add_typer(serving.models, name="model")
 app.add_typer(serving.endpoints, name="endpoint")
 app.add_typer(job.app, name="job")

@@ -107,6 +107,7 @@ class ApiSettings(Settings):
     gateway_token_file: Path | None = None
     issuing: Issuing | None = None
     oauth: OauthSettings | None = None
+    project_slots: int = Field(default=16, ge=1, le=99)
     run_lease_s: float = Field(default=10.0, gt=0)
 
 

@@ -1,11 +1,9 @@
-"""Nodes, GPUs and leases."""
+"""Nodes and GPUs."""
 
 from fastapi import APIRouter
 
-from controlplane.api.v1.paging import Paged, rows
-from controlplane.api.v1.shapes import to_gpu, to_gpu_detail, to_lease, to_node
+from controlplane.api.v1.shapes import to_gpu, to_gpu_detail, to_node
 from controlplane.contracts import admin
-from controlplane.domains.allocation import service as allocation
 from controlplane.domains.fleet import service as fleet
 from controlplane.domains.fleet.types import DeclaredGpus, DeclaredNode
 from controlplane.web.actor import Person
@@ -55,8 +53,3 @@ async def cordon_gpu(uuid: str, body: admin.CordonGpu, tx: Transaction, actor: P
 async def uncordon_gpu(uuid: str, tx: Transaction, actor: Person) -> admin.GpuDetail:
     """Let a GPU take work again; one that is not cordoned stays so."""
     return to_gpu_detail(await fleet.uncordon_gpu(tx, actor, uuid=uuid))
-
-
-@router.get("/leases")
-async def list_leases(tx: Transaction, actor: Person, page: Paged) -> admin.Rows[admin.Lease]:
-    return rows(page, await allocation.list_leases(tx, actor, page=page), to_lease, lambda row: row.id)

@@ -35,7 +35,6 @@ from controlplane.kit.paging import Page
 from controlplane.kit.tx import Tx
 
 RETRY = "the run ends; a new one starts by itself"
-OTHERS = "another project's work"
 
 
 async def admit(
@@ -242,13 +241,8 @@ async def _look_around(tx: Tx, *, hide_but: str = "") -> Site:
         terms={pool.pool: pool for pool in await shares.pool_terms(tx)},
         quotas=quotas,
         leases=leases,
-        rooms=rooms.to_rooms(seen, leases, await _cordons(tx), await shares.list_windows(tx)),
+        rooms=rooms.to_rooms(seen, leases, await shares.list_windows(tx)),
     )
-
-
-async def _cordons(tx: Tx) -> dict[str, str]:
-    del tx
-    return {}
 
 
 async def _open_share(tx: Tx, name: str) -> Share:
@@ -269,8 +263,8 @@ def _require_ever(ask: Ask, claim: Claim, site: Site) -> None:
 
 async def _free_for(tx: Tx, owner: str, gpu_uuids: Sequence[str]) -> None:
     """End what was preempted for a run. Raises Conflict when a GPU is cordoned, or in a lease that nobody may take."""
-    cordons = await _cordons(tx)
-    cordoned = [f"{uuid} is cordoned: {cordons[uuid]}" for uuid in gpu_uuids if uuid in cordons]
+    cordons = await fleet.cordoned_gpus(tx)
+    cordoned = [f"{uuid} is cordoned: {cordons[uuid].reason}" for uuid in gpu_uuids if uuid in cordons]
     if cordoned:
         raise Conflict("; ".join(cordoned), remedy=RETRY)
     holders = await store.list_holders(tx, gpu_uuids)
@@ -292,7 +286,7 @@ async def _require_within(tx: Tx, share: str, pool: Pool, gpu_type: str, count: 
 async def _type_of(tx: Tx, gpu_uuids: Sequence[str]) -> str:
     """Return the one type of these GPUs, "" when no agent has reported them."""
     seen = {gpu.uuid: gpu for node in await fleet.view_fleet(tx) for gpu in node.gpus}
-    types = {rooms.type_of(seen[uuid]) for uuid in gpu_uuids if uuid in seen}
+    types = {seen[uuid].type for uuid in gpu_uuids if uuid in seen}
     return types.pop() if len(types) == 1 else ""
 
 
@@ -308,10 +302,9 @@ def _facts(lease: Lease) -> dict[str, object]:
 
 def _to_fact(row: Lease, known: Mapping[str, Share], gpu_uuids: tuple[str, ...], hide_but: str) -> LeaseFact:
     project = known[row.share].project if row.share in known else row.share
-    hidden = bool(hide_but) and project != hide_but
     return LeaseFact(
         id=row.id,
-        owner=OTHERS if hidden else row.owner,
+        owner=row.owner,
         share=row.share,
         project=project,
         pool=Pool(row.pool),
@@ -324,4 +317,5 @@ def _to_fact(row: Lease, known: Mapping[str, Share], gpu_uuids: tuple[str, ...],
         granted_at=row.granted_at,
         expires_at=row.expires_at,
         gpu_uuids=gpu_uuids,
+        hidden=bool(hide_but) and project != hide_but,
     )

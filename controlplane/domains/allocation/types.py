@@ -41,6 +41,11 @@ class LeaseFact:
     granted_at: datetime
     expires_at: datetime | None = None
     gpu_uuids: tuple[str, ...] = ()
+    hidden: bool = False  # it is another project's, and a tenant asks
+
+    @property
+    def holder(self) -> str:
+        return "another project's work" if self.hidden else f"{self.owner} of {self.share}, {self.qos}"
 
 
 @dataclass(frozen=True, slots=True)

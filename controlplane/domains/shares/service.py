@@ -235,7 +235,7 @@ async def _check_window(tx: Tx, window: Window) -> None:
         case "maintenance" if window.ends_at is None or not window.nodes:
             raise BadInput("maintenance is of named nodes and ends", remedy="give --node NAME … and --until")
         case "guaranteed" if not window.accounts:
-            raise BadInput("nobody is guaranteed these nodes", remedy="give --for PROJECT")
+            raise BadInput("nobody is guaranteed these nodes", remedy="give --account PROJECT")
         case _:
             pass
     for node in window.nodes:

@@ -216,7 +216,7 @@ def test_a_refusal_says_what_would_make_it_fit() -> None:
     refusal = refuse(look(Ask(2, "h100", 0), make_claim(), rooms), rooms)
 
     assert refusal.would_fit == (
-        "replica_1 on gpu1 ends, by 27 Nov 01:00 at the latest",
+        "replica_1 of redoubt, inference, on gpu1, ends, by 27 Nov 01:00 at the latest",
         "1 x h100 are asked, which are free on gpu1 now",
     )
 

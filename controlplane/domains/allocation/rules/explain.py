@@ -79,17 +79,15 @@ def judge_gpus(look: Look, rooms: Sequence[NodeRoom], chosen: str = "") -> tuple
     return tuple(found)
 
 
-def held_by(lease: LeaseFact) -> str:
-    return f"leased by {lease.owner} of {lease.share}, {lease.qos}"
-
-
 def _judge(look: Look, room: NodeRoom, gpu: GpuRoom, firm: str, is_best: bool) -> tuple[str, str]:  # noqa: FBT001 - a table's row
     if gpu.reason:
         return "rejected", gpu.reason
     if firm:
         return "rejected", firm
     if gpu.lease is not None:
-        return ("preemptible" if may_take(look.qos_on(room), gpu.lease) else "rejected"), held_by(gpu.lease)
+        return (
+            "preemptible" if may_take(look.qos_on(room), gpu.lease) else "rejected"
+        ), f"leased by {gpu.lease.holder}"
     if room.free < look.ask.count:
         return "free", f"too few beside it: {room_reason(look, room)}"
     return "free", "the best node for this" if is_best else "fits as well"
@@ -109,8 +107,8 @@ def _ends(look: Look, rooms: Sequence[NodeRoom]) -> list[str]:
         if missing <= 0 and chosen:
             when = [lease.expires_at for lease in chosen.values() if lease.expires_at is not None]
             by = f", by {max(when):%d %b %H:%M} at the latest" if len(when) == len(chosen) else ""
-            names = ", ".join(lease.owner for lease in chosen.values())
-            ways.append((len(chosen), f"{names} on {room.node} ends{by}"))
+            names = "; ".join(lease.holder for lease in chosen.values())
+            ways.append((len(chosen), f"{names}, on {room.node}, ends{by}"))
     return [way for _, way in sorted(ways)[:1]]
 
 

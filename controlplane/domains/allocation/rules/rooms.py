@@ -4,17 +4,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from controlplane.domains.allocation.types import GpuRoom, LeaseFact, NodeRoom
-from controlplane.domains.fleet.types import GpuState, NodeState, NodeView, SeenGpu
+from controlplane.domains.fleet.types import GpuCordon, GpuState, NodeState, NodeView, SeenGpu
 from controlplane.domains.shares.types import Window
 
 
 def to_rooms(
     nodes: Iterable[NodeView],
     leases: Iterable[LeaseFact],
-    cordons: Mapping[str, str],
     windows: Iterable[Window],
 ) -> tuple[NodeRoom, ...]:
-    """Return the rooms of every node with GPUs; `cordons` are reasons by GPU."""
+    """Return the rooms of every node with GPUs."""
     held: dict[str, LeaseFact] = {}
     promised = Counter[tuple[str, str]]()
     for lease in leases:
@@ -26,7 +25,7 @@ def to_rooms(
         for node in window.nodes:
             kept[node].append(window)
     return tuple(
-        _to_room(node, key, gpus, held, cordons, promised, tuple(kept.get(node.name, ())))
+        _to_room(node, key, gpus, held, promised, tuple(kept.get(node.name, ())))
         for node in nodes
         for key, gpus in _alike(node.gpus).items()
     )
@@ -36,7 +35,7 @@ def _alike(gpus: Sequence[SeenGpu]) -> dict[tuple[str, int], list[SeenGpu]]:
     found: dict[tuple[str, int], list[SeenGpu]] = {}
     for gpu in gpus:
         if gpu.state != GpuState.MISSING:
-            found.setdefault((type_of(gpu), gpu.memory_total_bytes), []).append(gpu)
+            found.setdefault((gpu.type, gpu.memory_total_bytes), []).append(gpu)
     return found
 
 
@@ -45,11 +44,10 @@ def _to_room(
     key: tuple[str, int],
     seen: Sequence[SeenGpu],
     held: Mapping[str, LeaseFact],
-    cordons: Mapping[str, str],
     promised: Counter[tuple[str, str]],
     windows: tuple[Window, ...],
 ) -> NodeRoom:
-    gpus = tuple(GpuRoom(gpu.uuid, _island(gpu), _reason(gpu, cordons), held.get(gpu.uuid)) for gpu in seen)
+    gpus = tuple(GpuRoom(gpu.uuid, _island(gpu), _reason(gpu, node.cordons), held.get(gpu.uuid)) for gpu in seen)
     free = [gpu for gpu in gpus if not gpu.reason and gpu.lease is None]
     granted = promised.pop((node.name, key[0]), 0)  # what is alike but for its memory is counted once
     blocked = node.state not in (NodeState.READY, NodeState.DEGRADED)
@@ -75,18 +73,15 @@ def _islands(gpus: Sequence[GpuRoom]) -> tuple[tuple[int, int], ...]:
     return tuple((free[island], count) for island, count in whole.items())
 
 
-def _reason(gpu: SeenGpu, cordons: Mapping[str, str]) -> str:
+def _reason(gpu: SeenGpu, cordons: Mapping[str, GpuCordon]) -> str:
     if gpu.state == GpuState.LOST:
         return "does not answer its driver"
-    return cordons.get(gpu.uuid, "")
-
-
-def type_of(gpu: SeenGpu) -> str:
-    """Return "h100" for "NVIDIA H100 80GB HBM3": the first word that is no vendor's name."""
-    words = [w for w in gpu.name.lower().replace("-", " ").split() if w not in ("nvidia", "tesla")]
-    return words[0] if words else ""
+    if gpu.mig is not None:
+        return f"is cut by MIG into {', '.join(gpu.mig) or 'nothing yet'}"
+    cordon = cordons.get(gpu.uuid)
+    return f"is cordoned by {cordon.owner}: {cordon.reason}" if cordon else ""
 
 
 def _island(gpu: SeenGpu) -> str:
-    del gpu
-    return ""
+    """Return one word for GPUs that reach each other fast; without NVLink a node is one island."""
+    return "" if gpu.island is None else str(gpu.island)
