@@ -249,6 +249,8 @@ def _recover(state: State, gpu: int) -> None:
     fresh = {"remap_pending", "recovery_action", "nvlink_down_mask", "memory_used_mib", "utilisation_gpu", *VOLATILE}
     for key in fresh & known.keys():
         _put(state, gpu, key, 0)
+    if "mig_pending" in known:
+        _put(state, gpu, "mig_mode", int(known["mig_pending"]))
 
 
 FAULTS: dict[str, Callable[[State, int, int], None]] = {

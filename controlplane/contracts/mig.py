@@ -1,6 +1,6 @@
 """Which instances a GPU can be cut into: NVIDIA's profiles, and where on the board each may lie."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 PATTERN = r"^[1-7]g\.[0-9]{1,3}gb$"
@@ -51,19 +51,29 @@ def why_not(gpu_type: str, layout: Sequence[str]) -> str:
         return f"no MIG profiles of {gpu_type} are known; known are {', '.join(sorted(PROFILES))}"
     for table in tables:
         if set(layout) <= set(table):
-            return "" if _fits(layout, table) else f"{', '.join(layout)} are more than one {gpu_type} holds"
+            fits = find_starts([table[name] for name in layout]) is not None
+            return "" if fits else f"{', '.join(layout)} are more than one {gpu_type} holds"
     offered = "; or ".join(", ".join(table) for table in tables)
     return f"one {gpu_type} cannot have {', '.join(sorted(set(layout)))}; it can have {offered}"
 
 
-def _fits(layout: Iterable[str], table: Mapping[str, Profile]) -> bool:
+def find_starts(profiles: Sequence[Profile]) -> tuple[int, ...] | None:
+    """Return a start for each so that none overlap, None when there is no such way."""
+    order = sorted(range(len(profiles)), key=lambda n: (-profiles[n].slices, len(profiles[n].starts)))
+    found = _place([profiles[n] for n in order], frozenset())
+    if found is None:
+        return None
+    by_number = dict(zip(order, found, strict=True))
+    return tuple(by_number[n] for n in range(len(profiles)))
+
+
+def _place(left: list[Profile], used: frozenset[int]) -> tuple[int, ...] | None:
     """Try the large ones first, each at every place that is free."""
-    return _place(sorted((table[name] for name in layout), key=lambda p: (-p.slices, len(p.starts))), frozenset())
-
-
-def _place(left: list[Profile], used: frozenset[int]) -> bool:
     if not left:
-        return True
+        return ()
     first, *rest = left
-    spans = (frozenset(range(start, start + first.slices)) for start in first.starts)
-    return any(not span & used and _place(rest, used | span) for span in spans)
+    for start in first.starts:
+        span = frozenset(range(start, start + first.slices))
+        if not span & used and (found := _place(rest, used | span)) is not None:
+            return (start, *found)
+    return None

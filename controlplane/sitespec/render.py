@@ -23,6 +23,7 @@ from controlplane.sitespec.flows import (
     project_ports,
     project_services,
 )  # fmt: skip
+from controlplane.sitespec.gpus import boards, layouts, offered
 from controlplane.sitespec.spec import Node, Site
 
 Inputs = dict[str, Any]
@@ -73,6 +74,7 @@ def roles_of(site: Site, node: Node) -> frozenset[str]:
         "postgres": name == services.database,
         "slurm": bool(node.gpus) or name == services.scheduler,
         "gpu_driver": bool(node.gpus),
+        "gpu_layout": bool(node.gpus),
         "models": bool(node.gpus),
         "control_plane": name == services.control_plane,
         "gateway": name in services.gateways,
@@ -101,7 +103,7 @@ def _parts(site: Site, node: Node, bundle: BundleFacts, models: tuple[Inputs, ..
     yield _node_time(site, node)
     yield {"node_agent_control_plane_address": _address(site, site.services.control_plane)}
     if "practice" in roles:
-        yield {"practice_gpus": _gpus(node)}
+        yield {"practice_gpus": boards(node)}
     if "depot" in roles:
         yield _depot(node, bundle)
     if "postgres" in roles:
@@ -109,7 +111,9 @@ def _parts(site: Site, node: Node, bundle: BundleFacts, models: tuple[Inputs, ..
     if "slurm" in roles:
         yield _slurm(site, node)
     if "gpu_driver" in roles:
-        yield {"gpu_driver_expected": _gpus(node)}
+        yield {"gpu_driver_expected": boards(node)}
+    if "gpu_layout" in roles:
+        yield {"gpu_layout_gpus": layouts(node)}
     if "models" in roles:
         yield _models(site, models)
     if "control_plane" in roles:
@@ -298,7 +302,7 @@ def _slurm_node(node: Node) -> Inputs:
         "address": str(node.address),
         "cpus": node.cpus,
         "memory_mb": node.memory_mb,
-        "gpus": _gpus(node),
+        "gpus": offered(node),
     }
 
 
@@ -363,10 +367,6 @@ def _chosen_models(site: Site, bundle: BundleFacts) -> tuple[Inputs, ...]:
             hint = f"did you mean {near[0]}?" if near else f"it carries: {', '.join(sorted(carried)) or 'none'}"
             raise BadInput(f"the bundle carries no model {name}", remedy=f"correct `models` in site.yml; {hint}")
     return tuple(carried[name] for name in site.models)
-
-
-def _gpus(node: Node) -> list[Inputs]:
-    return [{"type": gpus.type, "count": gpus.count} for gpus in node.gpus]
 
 
 def _address(site: Site, name: str) -> str:

@@ -37,23 +37,33 @@ class Profile:
     vbios: str
     nvlinks: int = 0
     nvlink_version: int = 6
-    has_mig: bool = False
+    mig: tuple[str, ...] = ()
     has_memory_temperature: bool = True
 
 
+# Profiles as nvml.h numbers them: "NUMBER = ID SLICES INSTANCES MIB NAME". Ids, counts and sizes of the 80 GB boards
+# are those that `nvidia-smi mig -lgip` prints for an H100; the H200 has NVIDIA's names, and sizes by proportion.
+MIG_80GB = (
+    "0 = 19 1 7 9984 1g.10gb", "9 = 15 2 4 20096 1g.20gb", "1 = 14 2 3 20096 2g.20gb", "2 = 9 4 2 40448 3g.40gb",
+    "3 = 5 4 1 40448 4g.40gb", "4 = 0 8 1 81152 7g.80gb",
+)  # fmt: skip
+MIG_141GB = (
+    "0 = 19 1 7 16896 1g.18gb", "9 = 15 2 4 33792 1g.35gb", "1 = 14 2 3 33792 2g.35gb", "2 = 9 4 2 71424 3g.71gb",
+    "3 = 5 4 1 71424 4g.71gb", "4 = 0 8 1 143104 7g.141gb",
+)  # fmt: skip
 HOPPER_LIMITS = {0: 92, 1: 89, 2: 95, 3: 87}
 PROFILES = {
     "h100": Profile(
         name="NVIDIA H100 80GB HBM3", pci_device_id=0x233010DE, pci_subsystem_id=0x16C110DE, architecture=9,
         compute_capability=90, cores=16896, memory_total_mib=81559, memory_reserved_mib=551, bar1_total_mib=131072,
         memory_banks=2560, power_limit_mw=700_000, idle_mw=70_000, clocks_max=(1980, 1980, 2619, 1545),
-        thresholds=HOPPER_LIMITS, pcie_generation=5, vbios="96.00.99.00.01", nvlinks=18, has_mig=True,
+        thresholds=HOPPER_LIMITS, pcie_generation=5, vbios="96.00.99.00.01", nvlinks=18, mig=MIG_80GB,
     ),
     "h200": Profile(
         name="NVIDIA H200", pci_device_id=0x233510DE, pci_subsystem_id=0x18BE10DE, architecture=9,
         compute_capability=90, cores=16896, memory_total_mib=143771, memory_reserved_mib=606, bar1_total_mib=262144,
         memory_banks=3072, power_limit_mw=700_000, idle_mw=76_000, clocks_max=(1980, 1980, 3201, 1545),
-        thresholds=HOPPER_LIMITS, pcie_generation=5, vbios="96.00.BC.00.01", nvlinks=18, has_mig=True,
+        thresholds=HOPPER_LIMITS, pcie_generation=5, vbios="96.00.BC.00.01", nvlinks=18, mig=MIG_141GB,
     ),
     # The data sheet and what public read-outs of the driver show; nobody recorded one here.
     "a100": Profile(
@@ -61,7 +71,7 @@ PROFILES = {
         compute_capability=80, cores=6912, memory_total_mib=81920, memory_reserved_mib=653, bar1_total_mib=131072,
         memory_banks=640, power_limit_mw=400_000, idle_mw=60_000, clocks_max=(1410, 1410, 1593, 1290),
         thresholds={0: 92, 1: 89, 2: 95, 3: 85}, pcie_generation=4, vbios="92.00.45.00.03", nvlinks=12,
-        nvlink_version=5, has_mig=True,
+        nvlink_version=5, mig=MIG_80GB,
     ),
     "a10": Profile(
         name="NVIDIA A10", pci_device_id=0x223610DE, pci_subsystem_id=0x148210DE, architecture=7,
@@ -98,7 +108,7 @@ def _describe(board: Profile, index: int, seed: str, place: dict[str, int]) -> d
         **_gauges(board),
         **_counters(board),
         **(_links(board) if board.nvlinks else {}),
-        **({"mig_mode": 0, "mig_pending": 0, "mig_devices_max": 7} if board.has_mig else {}),
+        **(_mig(board) if board.mig else {}),
     }
 
 
@@ -175,6 +185,12 @@ def _links(board: Profile) -> dict[str, str | int]:
         "nvlink_down_mask": 0,
         "fabric_state": 3,
     }
+
+
+def _mig(board: Profile) -> dict[str, str | int]:
+    profiles = dict(line.split(" = ") for line in board.mig)
+    named = {f"mig_profile.{number}": profile for number, profile in profiles.items()}
+    return {"mig_mode": 0, "mig_pending": 0, "mig_devices_max": 7, **named}
 
 
 def main() -> int:

@@ -114,3 +114,38 @@ def test_of_all_projects_accounts_the_first_tries_to_leave_for_one_rule_is_for_a
 def accounts_on(site, node):
     inputs = host_inputs(site, node, BUNDLE, (MODEL,))
     return {entry["name"]: (entry["uid"], entry["home"], entry["owns_home"]) for entry in inputs["node_base_accounts"]}
+
+
+def test_a_cut_gpu_is_offered_to_jobs_by_its_instances_and_counted_as_a_board_elsewhere():
+    text = SOURCE.replace(
+        "gpus: [{type: h100, count: 4}]", "gpus: [{type: h100, count: 3, mig: {1g.10gb: 7}}, {type: h100, count: 1}]", 1
+    )
+    site = parse_site(text)
+
+    inputs = host_inputs(site, site.node("gpu1"), BUNDLE, ())
+
+    assert inputs["gpu_driver_expected"] == inputs["practice_gpus"] == [{"type": "h100", "count": 4}]
+    assert inputs["slurm_nodes"][0]["gpus"] == [{"type": "h100_1g.10gb", "count": 21}, {"type": "h100", "count": 1}]
+    assert inputs["gpu_layout_gpus"] == [
+        {"type": "h100", "count": 3, "mig": ["1g.10gb"] * 7},
+        {"type": "h100", "count": 1, "mig": []},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mig", "cause"),
+    [
+        ("{1g.10gb: 8}", "less than or equal to 7"),
+        ("{4g.40gb: 2}", "4g.40gb, 4g.40gb are more than one h100 holds"),
+        ("{1g.5gb: 1}", "one h100 cannot have 1g.5gb; it can have 1g.10gb"),
+        ("{1g.10gb: 1, 1g.12gb: 1}", "one h100 cannot have 1g.10gb, 1g.12gb"),
+        ("{seven: 1}", "pattern"),
+    ],
+)
+def test_a_layout_that_no_board_takes_is_refused_with_those_it_takes(mig, cause):
+    text = SOURCE.replace("{type: h100, count: 4}", f"{{type: h100, count: 4, mig: {mig}}}", 1)
+
+    with pytest.raises(BadInput) as refusal:
+        parse_site(text)
+
+    assert cause in " ".join((refusal.value.detail, *refusal.value.reasons))

@@ -8,7 +8,8 @@
 #define NOT_MIG 0xffffffffu
 #define MIB (1024ULL * 1024ULL)
 
-struct gpu_handle { u32 index; };
+/* `gi` numbers the instance that a handle of MIG means. */
+struct gpu_handle { u32 index, gi; };
 
 extern struct gpu_handle handles[MAX_GPUS];
 extern int users;
@@ -25,6 +26,10 @@ nvmlReturn_t read_text(nvmlDevice_t device, const char *key, char *out, u32 leng
 nvmlReturn_t copy_pci(const section *gpu, nvmlPciInfo_t *out);
 nvmlReturn_t read_site_text(const char *key, char *out, u32 length);
 u64 wall_us(void);
+
+bool is_mig(nvmlDevice_t d);
+nvmlReturn_t mig_name(nvmlDevice_t d, char *out, u32 length);
+nvmlReturn_t mig_uuid(nvmlDevice_t d, char *out, u32 length);
 
 /* Used by more than one file of the library itself. */
 nvmlReturn_t nvmlDeviceGetCount_v2(u32 *out);

@@ -1,4 +1,4 @@
-/* Partitions, processes, and the events of a GPU. */
+/* Processes and the events of a GPU. */
 #define _GNU_SOURCE
 #include "access.h"
 
@@ -10,24 +10,6 @@
 #define POLL_NS 10000000L
 
 struct event_set { u64 kinds[MAX_GPUS]; u64 after; };
-
-nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t d, u32 *present, u32 *pending) {
-    nvmlReturn_t status = read_u32(d, "mig_mode", present);
-    return status ? status : read_u32(d, "mig_pending", pending);
-}
-
-nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t d, u32 *out) {
-    nvmlReturn_t status = read_u32(d, "mig_devices_max", out);
-    if (status == NVML_ERROR_NOT_SUPPORTED) *out = 0;
-    return status == NVML_ERROR_NOT_SUPPORTED ? NVML_SUCCESS : status;
-}
-
-nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t d, u32 index, nvmlDevice_t *out) {
-    u32 mode;
-    (void)index, (void)out;
-    nvmlReturn_t status = read_u32(d, "mig_mode", &mode);
-    return status ? status : NVML_ERROR_NOT_FOUND;
-}
 
 static u32 list_processes(const section *gpu, nvmlProcessInfo_t *out, u32 room) {
     u32 found = 0, pid;

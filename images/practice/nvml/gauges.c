@@ -43,7 +43,10 @@ nvmlReturn_t nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t d, nvmlBAR1Memory_t *out) 
 }
 
 nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t d, nvmlUtilization_t *out) {
+    u32 is_cut = 0;
     if (!out) return NVML_ERROR_INVALID_ARGUMENT;
+    read_u32(d, "mig_mode", &is_cut);
+    if (is_cut) return NVML_ERROR_NOT_SUPPORTED; /* what a board in MIG mode says */
     nvmlReturn_t status = read_u32(d, "utilisation_gpu", &out->gpu);
     return status ? status : read_u32(d, "utilisation_memory", &out->memory);
 }

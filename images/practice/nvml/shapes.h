@@ -7,16 +7,21 @@ typedef enum {
     NVML_ERROR_UNINITIALIZED = 1,
     NVML_ERROR_INVALID_ARGUMENT = 2,
     NVML_ERROR_NOT_SUPPORTED = 3,
+    NVML_ERROR_NO_PERMISSION = 4,
     NVML_ERROR_NOT_FOUND = 6,
     NVML_ERROR_INSUFFICIENT_SIZE = 7,
     NVML_ERROR_DRIVER_NOT_LOADED = 9,
     NVML_ERROR_TIMEOUT = 10,
     NVML_ERROR_GPU_IS_LOST = 15,
+    NVML_ERROR_IN_USE = 19,
     NVML_ERROR_MEMORY = 20,
+    NVML_ERROR_INSUFFICIENT_RESOURCES = 23,
     NVML_ERROR_ARGUMENT_VERSION_MISMATCH = 25
 } nvmlReturn_t;
 
 typedef struct gpu_handle *nvmlDevice_t;
+typedef struct gpu_handle *nvmlGpuInstance_t;
+typedef struct gpu_handle *nvmlComputeInstance_t;
 typedef struct event_set *nvmlEventSet_t;
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -67,5 +72,27 @@ typedef struct {
     u64 eventType, eventData;
     u32 gpuInstanceId, computeInstanceId;
 } nvmlEventData_t;
+
+typedef struct {
+    u32 version, id, isP2pSupported, sliceCount, instanceCount, multiprocessorCount;
+    u32 copyEngineCount, decoderCount, encoderCount, jpegCount, ofaCount;
+    u64 memorySizeMB;
+    char name[96];
+} nvmlGpuInstanceProfileInfo_v2_t;
+
+typedef struct { u32 start, size; } nvmlGpuInstancePlacement_t;
+typedef struct { nvmlDevice_t device; u32 id, profileId; nvmlGpuInstancePlacement_t placement; } nvmlGpuInstanceInfo_t;
+
+typedef struct {
+    u32 version, id, sliceCount, instanceCount, multiprocessorCount;
+    u32 sharedCopyEngineCount, sharedDecoderCount, sharedEncoderCount, sharedJpegCount, sharedOfaCount;
+    char name[96];
+} nvmlComputeInstanceProfileInfo_v2_t;
+
+typedef struct {
+    u32 multiprocessorCount, sharedCopyEngineCount, sharedDecoderCount, sharedEncoderCount, sharedJpegCount, sharedOfaCount;
+    u32 gpuInstanceSliceCount, computeInstanceSliceCount;
+    u64 memorySizeMB;
+} nvmlDeviceAttributes_t;
 
 #endif

@@ -22,6 +22,9 @@ void state_release(void);
 /* Return the text behind a key, NULL when the state has none. */
 const char *section_find(const section *where, const char *key);
 
+/* Set a key, or take it away with NULL, in a file that replaces the old one; false when that is not allowed. */
+bool state_write(const char *key, const char *value);
+
 /* Copy the newest event number, 0 when there has been none. */
 unsigned long long state_newest_event(const state *now);
 

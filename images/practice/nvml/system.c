@@ -37,12 +37,15 @@ const char *nvmlErrorString(nvmlReturn_t status) {
     NAMED(NVML_ERROR_UNINITIALIZED, "Uninitialized")
     NAMED(NVML_ERROR_INVALID_ARGUMENT, "Invalid Argument")
     NAMED(NVML_ERROR_NOT_SUPPORTED, "Not Supported")
+    NAMED(NVML_ERROR_NO_PERMISSION, "Insufficient Permissions")
     NAMED(NVML_ERROR_NOT_FOUND, "Not Found")
     NAMED(NVML_ERROR_INSUFFICIENT_SIZE, "Insufficient Size")
     NAMED(NVML_ERROR_DRIVER_NOT_LOADED, "Driver Not Loaded")
     NAMED(NVML_ERROR_TIMEOUT, "Timeout")
     NAMED(NVML_ERROR_GPU_IS_LOST, "GPU is lost")
+    NAMED(NVML_ERROR_IN_USE, "In use by another client")
     NAMED(NVML_ERROR_MEMORY, "Insufficient Memory")
+    NAMED(NVML_ERROR_INSUFFICIENT_RESOURCES, "Insufficient Resources")
     NAMED(NVML_ERROR_ARGUMENT_VERSION_MISMATCH, "The provided version is invalid/unsupported")
     default: return "Unknown Error";
     }
@@ -129,8 +132,8 @@ nvmlReturn_t nvmlDeviceGetHandleByPciBusId(const char *address, nvmlDevice_t *ou
     return nvmlDeviceGetHandleByPciBusId_v2(address, out);
 }
 
-nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t d, char *out, u32 length) { return read_text(d, "name", out, length); }
-nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t d, char *out, u32 length) { return read_text(d, "uuid", out, length); }
+nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t d, char *out, u32 length) { return is_mig(d) ? mig_name(d, out, length) : read_text(d, "name", out, length); }
+nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t d, char *out, u32 length) { return is_mig(d) ? mig_uuid(d, out, length) : read_text(d, "uuid", out, length); }
 nvmlReturn_t nvmlDeviceGetSerial(nvmlDevice_t d, char *out, u32 length) { return read_text(d, "serial", out, length); }
 nvmlReturn_t nvmlDeviceGetVbiosVersion(nvmlDevice_t d, char *out, u32 length) { return read_text(d, "vbios", out, length); }
 nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t d, u32 *out) { return read_u32(d, "minor", out); }
