@@ -8,7 +8,7 @@ import pytest
 
 from controlplane.engines.port import EndWarning, EngineState
 from controlplane.engines.slurm.engine import SlurmEngine
-from controlplane.engines.slurm.job import Job, read_gpu_indexes, read_indexes
+from controlplane.engines.slurm.job import MARK, Job, read_gpu_indexes, read_indexes
 from controlplane.engines.slurm.shared_look import SharedLook
 from controlplane.engines.slurm.tokens import Tokens
 from controlplane.kit.errors import BadInput, Refused, Unavailable
@@ -143,7 +143,7 @@ async def test_a_run_is_its_own_users_in_everything_that_is_asked_of_slurm(rest,
     order = replace(
         shell("true"), user="redoubt-p01", account="lab", partition="training", qos="training-over",
         folder="/projects/p01", cpus=4, memory_mb=2048, requeues=True, warning=EndWarning("USR1", 90),
-        only_nodes=("gpu2",),
+        only_nodes=("gpu2",), nice=50,
     )  # fmt: skip
 
     await engine.start(order)
@@ -156,7 +156,7 @@ async def test_a_run_is_its_own_users_in_everything_that_is_asked_of_slurm(rest,
     [job] = [body["job"] for line, _token, body in rest.asked if line == SUBMIT]
     assert (job["account"], job["partition"], job["qos"]) == ("lab", "training", "training-over")
     assert job["standard_output"] == "/projects/p01/%x.log"
-    assert (job["cpus_per_task"], job["memory_per_node"]["number"]) == (4, 2048)
+    assert (job["cpus_per_task"], job["memory_per_node"]["number"], job["nice"]) == (4, 2048, 50)
     assert (job["requeue"], job["open_mode"], job["required_nodes"]) == (True, ["APPEND"], ["gpu2"])
     assert (job["kill_warning_signal"], job["kill_warning_delay"]["number"]) == ("USR1", 90)
 
@@ -217,9 +217,11 @@ async def test_a_run_is_known_from_its_submission_on_though_the_list_is_older(re
 
 async def test_a_run_that_was_submitted_twice_is_taken_out_of_the_queue_once_it_had_its_turn(rest):
     jobs = [
-        listed(1, "a", ["COMPLETED"]),
-        listed(2, "a", ["PENDING"], reason="Dependency", nodes=""),
-        listed(3, "b", ["PENDING"], nodes=""),
+        listed(1, "a", ["COMPLETED"], comment=MARK),
+        listed(2, "a", ["PENDING"], reason="Dependency", nodes="", comment=MARK),
+        listed(3, "b", ["PENDING"], nodes="", comment=MARK),
+        listed(4, "proof", ["COMPLETED"]),
+        listed(5, "proof", ["PENDING"], nodes=""),  # of the same user, and nothing that the engine submitted
     ]
     rest.answers[JOBS] = (200, {"jobs": jobs, "errors": []})
 

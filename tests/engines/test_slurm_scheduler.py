@@ -156,7 +156,7 @@ def test_the_accounting_that_slurmdbd_tells_is_read():
         Qos("training", 200, (), 60, gpus=(("h100", 3),)),
     )
     assert foreign == ["account physics: of physics, below root"]
-    assert foreign_qos == ["qos serving: described as 'serving', priority 1000"]
+    assert foreign_qos == ["qos serving: described as 'theirs', priority 1000"]
 
 
 def test_accounts_that_are_hidden_are_not_taken_for_accounts_that_are_gone():

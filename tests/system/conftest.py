@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lab import machine
 from practice.site import PracticeSite
+
+from tests.engines.benches import SlurmBench
 
 SITE = "systest"
 
@@ -25,6 +28,15 @@ def site() -> Iterator[PracticeSite]:
     with Path("/run/redoubt-systest.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two runs on one machine take turns
         yield from _whole_site()
+
+
+@pytest.fixture
+def bench(site: PracticeSite) -> SlurmBench:
+    """Reach slurmrestd's socket and the tokens through the root of the control-plane node's first process."""
+    run = Path(f"/proc/{machine.leader(site.lab.name, 'ctl1')}/root/run")
+    read_file = (*site.lab.ssh_words("ctl1")[:-1], "{node}", "cat", "{path}")
+    tokens = run / "redoubt-slurm"
+    return SlurmBench(run / "slurmrestd" / "slurmrestd.sock", tokens / "redoubt-serve", read_file, tokens=tokens)
 
 
 def _whole_site() -> Iterator[PracticeSite]:

@@ -52,7 +52,7 @@ def read_qos(listed: Iterable[Json]) -> tuple[tuple[Qos, ...], list[str]]:
         name = str(qos["name"])
         if name in BUILT_IN:
             continue
-        if qos["description"] == OURS:
+        if qos["description"] in {OURS, name}:  # the latter is what the site's role leaves, and Slurm's own default
             ours.append(_read_qos(name, qos))
         else:
             foreign.append(f"qos {name}: described as {qos['description']!r}, priority {read_number(qos['priority'])}")

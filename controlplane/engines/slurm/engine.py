@@ -8,7 +8,7 @@ from typing import Protocol
 from controlplane.engines.port import Abilities, EngineState, ObservedRun, RunOrder
 from controlplane.engines.slurm import v0_0_42
 from controlplane.engines.slurm.commands import Commands
-from controlplane.engines.slurm.job import Job
+from controlplane.engines.slurm.job import MARK, Job
 from controlplane.engines.slurm.rest import SlurmRest, SlurmSaysNo
 from controlplane.engines.slurm.shared_look import SharedLook
 from controlplane.engines.slurm.submission import Placing, Submission, write_submission
@@ -123,6 +123,7 @@ class SlurmEngine:
             signal="",
             array=job_id if asked.array else 0,
             tasks=asked.array,
+            comment=MARK,
         )
 
     async def _end(self, job: Job, signal: str) -> None:
@@ -135,10 +136,11 @@ class SlurmEngine:
     async def _take_back_seconds(self, jobs: list[Job]) -> None:
         """Take out of the queue what was submitted again: its name has had its run. Slurm held it back until now."""
         first: dict[tuple[str, str], int] = {}
-        for job in jobs:
+        marked = [job for job in jobs if job.comment == MARK]
+        for job in marked:
             key = (job.user, job.run)
             first[key] = min(job.job_id, first.get(key, job.job_id))
-        for job in jobs:
+        for job in marked:
             if job.state is EngineState.WAITING and job.job_id > first[job.user, job.run]:
                 with suppress(Unavailable):  # tried again at the next look
                     await self._end(job, "SIGTERM")

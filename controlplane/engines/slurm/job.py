@@ -24,6 +24,7 @@ ENDED = frozenset(
         "TIMEOUT",
     }
 )
+MARK = "redoubt run"  # users of ours have other jobs as well: the isolation proof's all have one name
 GPU_INDEXES = re.compile(r"^gpu\b[^(]*\(IDX:([0-9,-]+)\)")
 
 
@@ -32,7 +33,7 @@ class Job:
     """`states` are Slurm's words: one base state and its flags; `signal` is "" and `status` 0 unless it ended so.
 
     `array` is the number of the array that it belongs to, 0 for none, and `tasks` which elements of it this is. Times
-    that Slurm only expects are left out.
+    that Slurm only expects are left out. `comment` is MARK when the engine submitted it.
     """
 
     job_id: int
@@ -50,6 +51,7 @@ class Job:
     restarts: int = 0
     array: int = 0
     tasks: str = ""
+    comment: str = ""
 
     @property
     def run(self) -> str:

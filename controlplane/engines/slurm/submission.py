@@ -46,6 +46,7 @@ class Submission:
     requeues: bool
     warning: EndWarning | None
     array: str
+    nice: int
 
 
 def write_submission(order: RunOrder, placing: Placing, nodes: tuple[str, ...]) -> Submission:
@@ -73,6 +74,7 @@ def write_submission(order: RunOrder, placing: Placing, nodes: tuple[str, ...]) 
         requeues=order.requeues,
         warning=order.warning,
         array=_check_array(order.array),
+        nice=order.nice,
     )
 
 

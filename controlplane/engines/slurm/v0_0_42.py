@@ -1,10 +1,10 @@
 """The REST API v0.0.42 (Slurm 24.11 and later): paths and shapes, nothing decided."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any  # Slurm's answers are JSON; each field read is converted here
 
-from controlplane.engines.slurm.job import Job, read_gpu_indexes
+from controlplane.engines.slurm.job import MARK, Job, read_gpu_indexes
 from controlplane.engines.slurm.rest import SlurmRest
 from controlplane.engines.slurm.submission import Submission
 from controlplane.kit.errors import Unavailable
@@ -56,6 +56,7 @@ def _write_job(asked: Submission) -> dict[str, Any]:
     log = f"{asked.folder}/%x.%a.log" if asked.array else f"{asked.folder}/%x.log"
     job: dict[str, Any] = {
         "name": asked.name,
+        "comment": MARK,
         "partition": asked.partition,
         "current_working_directory": asked.folder,
         "standard_output": log,
@@ -73,6 +74,8 @@ def _write_job(asked: Submission) -> dict[str, Any]:
     job |= {name: value for name, value in optional.items() if value}
     if asked.requeues:
         job["open_mode"] = ["APPEND"]  # what it said before it was preempted stays
+    if asked.nice:
+        job["nice"] = asked.nice
     if asked.memory_mb:
         job["memory_per_node"] = _number(asked.memory_mb)
     if asked.avoid_nodes:
@@ -105,6 +108,7 @@ def parse_job(job: Mapping[str, Any]) -> Job:
         restarts=int(job.get("restart_cnt") or 0),
         array=array,
         tasks=_read_tasks(job) if array else "",
+        comment=str(job.get("comment") or ""),
     )
 
 
@@ -132,7 +136,3 @@ def _number(value: int) -> dict[str, Any]:
 
 def _tell(warning: Mapping[str, Any]) -> str:
     return str(warning.get("description", warning))
-
-
-def tell_all(warnings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    return tuple(_tell(warning) for warning in warnings)
