@@ -211,6 +211,12 @@ async def list_expiries(tx: Tx) -> dict[str, datetime | None]:
     return {lease.owner: lease.expires_at for lease in await store.list_live_leases(tx)}
 
 
+async def guaranteed_in_use(tx: Tx) -> Mapping[tuple[str, str], int]:
+    """Return the GPUs in live leases within a guarantee, by share, with all its parts, and type. For other domains."""
+    site = await _look_around(tx)
+    return quota.count_used(site.leases, {one.name: one.chain for one in site.shares.values()}).guaranteed
+
+
 async def get_project(tx: Tx, name: str) -> Project:
     """Return a project; raises NotFound. For other domains."""
     return await shares.get_project(tx, name)

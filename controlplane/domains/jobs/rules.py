@@ -1,7 +1,7 @@
 """What a run's next step is, what an array means, and why a run waits, in words with a way forward."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from controlplane.contracts.jobs import MOST_ELEMENTS, RunJob
@@ -12,12 +12,14 @@ from controlplane.domains.jobs.types import (
     End,
     Keep,
     Miss,
+    Promised,
     RunFact,
     RunState,
     Step,
     Wait,
     Why,
 )
+from controlplane.domains.shares.types import Quota
 from controlplane.engines.port import EngineState, ObservedRun
 from controlplane.kit.errors import BadInput
 
@@ -95,6 +97,39 @@ def elements_of(array: str) -> tuple[int, ...]:
 def run_id_of(job_id: str, index: int | None) -> str:
     """Return the name that a run has in the engine and in our books."""
     return job_id if index is None else f"{job_id}.{index}"
+
+
+def at_once(array: str, runs: int) -> int:
+    """Return how many of a job's runs may run at the same time."""
+    limit = array.partition("%")[2]
+    return min(runs, int(limit)) if limit else runs
+
+
+def promised_gpus(jobs: Iterable[Promised], chains: Mapping[str, tuple[str, ...]]) -> dict[tuple[str, str], int]:
+    """Add up the GPUs that waiting work within a guarantee will take, for each share with all its parts, by type."""
+    found: dict[tuple[str, str], int] = {}
+    for job in jobs:
+        soon = min(job.waiting, max(at_once(job.array, job.waiting + job.running) - job.running, 0))
+        for share in chains.get(job.share, (job.share,)):
+            found[share, job.gpu_type] = found.get((share, job.gpu_type), 0) + soon * job.gpus
+    return found
+
+
+def is_beyond(
+    count: int, gpu_type: str, quotas: Iterable[Quota], used: Mapping[tuple[str, str], int],
+    promised: Mapping[tuple[str, str], int],
+) -> bool:  # fmt: skip
+    """Say whether `count` more GPUs leave the guarantees of a chain of shares, those promised to waiting work counted.
+
+    With "" for the type they do when they leave them for every type.
+    """
+    within: dict[str, bool] = {}
+    for quota in quotas:
+        if gpu_type in ("", quota.gpu_type):
+            place = (quota.share, quota.gpu_type)
+            taken = used.get(place, 0) + promised.get(place, 0) + promised.get((quota.share, ""), 0)
+            within[quota.gpu_type] = within.get(quota.gpu_type, True) and taken + count <= quota.guaranteed
+    return not any(within.values())
 
 
 def nice_of(priority: int) -> int:

@@ -4,7 +4,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, delete, func, select, text, true, tuple_
 
 from controlplane.domains.jobs.tables import Job, JobOutput, JobRun, JobStart
-from controlplane.domains.jobs.types import RunState
+from controlplane.domains.jobs.types import Promised, RunState
 from controlplane.kit.paging import Page
 from controlplane.kit.tx import Tx
 
@@ -52,6 +52,18 @@ async def list_jobs(tx: Tx, page: Page, *, project: str, only: str, live: bool) 
 async def count_live_runs(tx: Tx, project: str) -> int:
     query = select(func.count()).select_from(JobRun).join(Job).where(Job.project == project, JobRun.ended_at.is_(None))
     return int(await tx.session.scalar(query) or 0)
+
+
+async def list_promised(tx: Tx) -> list[Promised]:
+    """Return for each live job within a guarantee what it may yet begin."""
+    waiting = func.count().filter(JobRun.restarts.is_(None))
+    query = (
+        select(Job.share, Job.gpu_type, Job.gpus, Job.array, waiting, func.count() - waiting)
+        .join(JobRun, JobRun.job_id == Job.id)
+        .where(Job.ended_at.is_(None), JobRun.ended_at.is_(None), Job.over_quota.is_(False), Job.gpus > 0)
+        .group_by(Job.id)
+    )
+    return [Promised(*row) for row in await tx.session.execute(query)]
 
 
 async def list_unfinished_jobs(tx: Tx) -> Sequence[Job]:

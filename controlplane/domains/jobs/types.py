@@ -44,6 +44,18 @@ class RunFact:
 
 
 @dataclass(frozen=True)
+class Promised:
+    """A live job within a guarantee: how many runs of it wait, and how many run, each on so many GPUs."""
+
+    share: str
+    gpu_type: str
+    gpus: int
+    array: str
+    waiting: int
+    running: int
+
+
+@dataclass(frozen=True)
 class Keep:
     """Nothing changed."""
 

@@ -65,7 +65,7 @@ async def test_a_refusal_for_a_quota_says_why(site: JobSite):
 async def test_a_dry_run_says_what_it_would_be_and_writes_nothing(site: JobSite):
     plan = (await site.client.post("/job-plans", json={**TRAIN, "array": "0-3"})).json()
     assert (plan["account"], plan["partition"], plan["user"], plan["runs"]) == ("blue", "training", "redoubt-p01", 4)
-    assert "checkpoint" in plan["notes"][0]
+    assert [word in " ".join(plan["notes"]) for word in ("guaranteed", "checkpoint")] == [True, True]
     assert (await site.client.post("/job-plans", json={**TRAIN, "gpu_type": "a100"})).status_code == 409
     assert await count(site) == 0
 
@@ -92,6 +92,24 @@ async def test_work_without_gpus_runs_too(site: JobSite):
     await site.loops.converge()
     assert (await site.register(job)).json() == {"refusal": ""}
     assert await site.leases() == []
+
+
+async def test_waiting_work_counts_against_the_guarantee_too(site: JobSite):
+    jobs = [await site.get(await site.submit(gpus=1)) for _ in range(3)]
+    array = await site.get(await site.submit(share="red", gpus=1, array="0-9%3"))
+    small = await site.get(await site.submit(share="red", gpus=1, array="0-9%2"))
+    assert [job["over_quota"] for job in jobs] == [False, False, True]
+    assert (array["over_quota"], small["over_quota"]) == (True, False)
+    await site.loops.start()
+    expected = ["training", "training", "training-over", "training-over", "training"]
+    assert [order.qos for order in site.engine.orders] == expected
+
+
+async def test_a_guarantee_is_free_again_once_its_work_is_over(site: JobSite):
+    first = await site.submit()
+    await site.client.delete(f"/jobs/{first}")
+    await site.loops.converge()
+    assert (await site.get(await site.submit()))["over_quota"] is False
 
 
 async def test_training_is_queued_again_and_other_work_is_not_unless_it_says_so(site: JobSite):

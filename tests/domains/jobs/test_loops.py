@@ -27,12 +27,12 @@ async def test_a_job_waits_runs_and_is_done(site: JobSite):
 
 async def test_an_order_says_all_that_was_asked(site: JobSite):
     job = await site.submit(
-        array="0-3%2", cpus=8, memory_mb=1024, time_limit_s=7200, checkpoint={"signal": "USR1", "before_s": 90},
+        array="0-3%1", cpus=8, memory_mb=1024, time_limit_s=7200, checkpoint={"signal": "USR1", "before_s": 90},
         priority=80,
     )  # fmt: skip
     await site.loops.start()
     [order] = site.engine.orders
-    assert (order.name, order.gpus, order.gpu_type, order.array, order.nice) == (job, 2, "h100", "0-3%2", 200)
+    assert (order.name, order.gpus, order.gpu_type, order.array, order.nice) == (job, 2, "h100", "0-3%1", 200)
     assert (order.user, order.account, order.partition, order.qos) == ("redoubt-p01", "blue", "training", "training")
     assert (order.folder, order.cpus, order.memory_mb) == ("/var/lib/redoubt-projects/p01", 8, 1024)
     assert (order.warning.signal, order.warning.before_s, order.requeues) == ("USR1", 90, True)
@@ -207,6 +207,18 @@ async def test_a_node_whose_agent_has_not_told_of_its_gpus_leaves_the_run_withou
     assert "has not told of the 2 GPUs" in (await site.get(job))["reason"]
     assert (await site.register(job)).status_code == 429
     assert await site.leases() == []
+
+
+async def test_a_start_whose_supervisor_is_not_heard_says_so_until_it_is(site: JobSite):
+    job = await site.submit()
+    await site.loops.converge()
+    site.engine.begin(job, "gpu1", 0, 1)
+    await site.loops.converge()
+    await site.pass_time(90)
+    await site.loops.converge()
+    assert "has not spoken yet" in (await site.get(job))["reason"]
+    await site.register(job)
+    assert (await site.get(job))["reason"] == ""
 
 
 async def test_a_run_that_no_job_needs_is_stopped_and_a_strangers_is_not(site: JobSite):

@@ -21,6 +21,7 @@ from controlplane.kit.tx import Tx
 log = structlog.get_logger()
 
 LEASE_SLACK = timedelta(minutes=15)  # after its time limit a run is being ended, and its GPUs are cleaned
+HEARD_WITHIN = timedelta(seconds=60)
 RENEW_BEFORE = timedelta(minutes=5)
 
 
@@ -83,6 +84,7 @@ async def _take(tx: Tx, job: Job, run: JobRun, start: JobStart | None, step: Ste
             await _end(tx, job, run, step)
         case Keep() if start is not None:
             await _renew(tx, job, run, start)
+            _watch(tx, run, start)
     if state != before:
         _move(run, state)
 
@@ -142,7 +144,17 @@ async def _has_leased(tx: Tx, job: Job, run: JobRun, told: ObservedRun, gpus: tu
 async def _renew(tx: Tx, job: Job, run: JobRun, start: JobStart) -> None:
     """Hold the lease of a run that the engine still shows after its time."""
     if job.gpus and tx.now > start.started_at + timedelta(seconds=job.time_limit_s) + LEASE_SLACK - RENEW_BEFORE:
-        await allocation.renew_lease(tx, SYSTEM, owner=run.id, expires_at=tx.now + LEASE_SLACK)
+        try:
+            await allocation.renew_lease(tx, SYSTEM, owner=run.id, expires_at=tx.now + LEASE_SLACK)
+        except Conflict as over:
+            log.warning("job.lease_over", run=run.id, error=over.detail)
+
+
+def _watch(tx: Tx, run: JobRun, start: JobStart) -> None:
+    """Say so when a start's supervisor is not heard; its command may run all the same."""
+    if start.registered_at is None and tx.now - start.started_at > HEARD_WITHIN:
+        run.reason = f"runs on {start.node}, and its supervisor has not spoken yet: the command waits for that"
+        run.remedy = f"look whether {start.node} reaches the api; the log of the run is in its project's folder there"
 
 
 async def _close(tx: Tx, job: Job, run: JobRun, start: JobStart, reason: str) -> None:

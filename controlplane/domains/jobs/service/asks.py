@@ -58,8 +58,8 @@ async def submit_job(tx: Tx, actor: Actor, *, ask: RunJob) -> JobView:
     known = await _find_known(tx, ask)
     if known is not None:
         return await _view(tx, known)
-    admission = await _admit(tx, ask)
     indexes = await _runs_of(tx, ask, share.project)
+    admission = await _admit(tx, share, ask, runs=len(indexes))
     job = Job(
         id=new_id("job"),
         project=share.project,
@@ -86,8 +86,8 @@ async def plan_job(tx: Tx, actor: Actor, *, ask: RunJob) -> JobPlan:
     """Say what a submission would be, and write nothing. Raises Refused with reasons."""
     share = await _find_share(tx, actor, ask.share)
     await policy.require(tx, actor, "job.run", _resource(share.name, share.project))
-    admission = await _admit(tx, ask)
     indexes = await _runs_of(tx, ask, share.project)
+    admission = await _admit(tx, share, ask, runs=len(indexes))
     return JobPlan(
         account=admission.account,
         partition=admission.partition,
@@ -166,15 +166,18 @@ async def explain_job(tx: Tx, actor: Actor, *, job_id: str) -> JobExplanation:
 
 async def admit_again(tx: Tx, job: Job) -> Admission:
     """Ask about a job that was admitted before, for quotas and nodes may have changed. Raises Refused or NotFound."""
-    return await _admit_ask(tx, job.share, Pool(job.pool), _ask_of(job))
+    return await _admit_ask(tx, job.share, Pool(job.pool), _ask_of(job), yields=job.over_quota)
 
 
 def _ask_of(job: Job) -> Ask:
     return Ask(job.gpus, job.gpu_type, job.gpu_memory_bytes, job.zone)
 
 
-async def _admit(tx: Tx, ask: RunJob) -> Admission:
-    """Ask allocation whether this may run. Raises Refused or BadInput with the reasons."""
+async def _admit(tx: Tx, share: Share, ask: RunJob, *, runs: int) -> Admission:
+    """Ask allocation whether this may run, and in which class. Raises Refused or BadInput with the reasons.
+
+    What waits within a guarantee counts against it already: else who submits much at once would have it all.
+    """
     if ask.image:
         raise BadInput(
             "an image of the depot cannot be run yet",
@@ -189,12 +192,24 @@ async def _admit(tx: Tx, ask: RunJob) -> Admission:
             code="too_long",
         )
     asked = Ask(ask.gpus, ask.gpu_type, ask.gpu_memory_bytes, ask.zone)
-    return await _admit_ask(tx, ask.share, Pool(ask.pool), asked)
+    admission = await _admit_ask(tx, ask.share, Pool(ask.pool), asked, yields=False)
+    if not ask.gpus or admission.over_quota or not await _is_beyond(tx, share, ask, runs):
+        return admission
+    return await _admit_ask(tx, ask.share, Pool(ask.pool), asked, yields=True)
 
 
-async def _admit_ask(tx: Tx, share: str, pool: Pool, ask: Ask) -> Admission:
+async def _is_beyond(tx: Tx, share: Share, ask: RunJob, runs: int) -> bool:
+    """Say whether this goes beyond a guarantee; admission before it holds the lock under which that stays true."""
+    chains = {one.name: one.chain for one in await shares.list_all_shares(tx)}
+    promised = rules.promised_gpus(await store.list_promised(tx), chains)
+    quotas = [quota for quota in await shares.list_all_quotas(tx) if quota.share in share.chain]
+    used = await allocation.guaranteed_in_use(tx)
+    return rules.is_beyond(ask.gpus * rules.at_once(ask.array, runs), ask.gpu_type, quotas, used, promised)
+
+
+async def _admit_ask(tx: Tx, share: str, pool: Pool, ask: Ask, *, yields: bool) -> Admission:
     if ask.count:
-        return await allocation.admit(tx, share=share, pool=pool, ask=ask, waits=True)
+        return await allocation.admit(tx, share=share, pool=pool, ask=ask, waits=True, yields=yields)
     found = await shares.get_share(tx, share)
     qos = share_rules.qos_of(pool, over_quota=False)
     elsewhere = [node.name for node in await fleet.view_fleet(tx) if ask.zone and node.zone != ask.zone]
