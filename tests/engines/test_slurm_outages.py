@@ -109,3 +109,24 @@ async def test_an_overseer_without_a_token_is_no_site_without_jobs(make_engine, 
 
     with pytest.raises(Unavailable, match="no Slurm token of redoubt-slurm"):
         await engine.observe()
+
+
+async def test_a_run_whose_nodes_are_down_waits_and_is_not_refused(make_engine, tmp_path):
+    told = "Job submission resulted in non-zero return code: Required node not available (down, drained or reserved)"
+    answers = {
+        b"GET /openapi/v3": {"paths": {"/slurm/v0.0.42/jobs/": {}}},
+        b"GET /slurm/v0.0.42/jobs/": {"jobs": []},
+        b"POST /slurm/v0.0.42/job/submit": {"job_id": 9, "warnings": [{"description": told}]},
+    }
+
+    async def serve(reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        content = json.dumps(answers[head.split(b" HTTP")[0]]).encode()
+        writer.write(f"HTTP/1.1 200 X\r\ncontent-length: {len(content)}\r\n\r\n".encode() + content)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_unix_server(serve, tmp_path / "slurmrestd.sock"):
+        run = await make_engine(None).start(shell("true"))
+
+    assert (run.ref, run.state) == ("9", EngineState.WAITING)

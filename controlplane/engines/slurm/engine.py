@@ -15,6 +15,8 @@ from controlplane.engines.slurm.submission import Placing, Submission, write_sub
 from controlplane.engines.slurm.tokens import Tokens
 from controlplane.kit.errors import Refused, Unavailable
 
+# slurm_errno.h: it was understood and taken, and waits for nodes that are down, or in use by others
+ONLY_WAITS = ("Required node not available", "Requested nodes are busy")
 OUR_USERS = "redoubt-"  # every POSIX user whose jobs are runs of ours is called so
 
 
@@ -104,6 +106,7 @@ class SlurmEngine:
             raise Refused(
                 f"Slurm refuses {asked.name}: {no.detail}", remedy="ask for what the partition has", reasons=no.reasons
             ) from None
+        warnings = tuple(warning for warning in warnings if not any(word in warning for word in ONLY_WAITS))
         if warnings:  # a job that Slurm only half understood may wait for ever
             await api.cancel(str(job_id), user=asked.user)
             raise Refused(

@@ -9,7 +9,8 @@ from controlplane.engines.slurm.accounting import OURS
 
 FLAGS = {
     ReservationKind.MAINTENANCE: "MAINT,IGNORE_JOBS",
-    ReservationKind.GUARANTEED: "IGNORE_JOBS",  # those that run there end in their time
+    # jobs of its accounts need not name it, and those of others that run there end in their time
+    ReservationKind.GUARANTEED: "MAGNETIC,IGNORE_JOBS",
     ReservationKind.SPARE: "REPLACE_DOWN",
 }
 FOR_EVER = timedelta(days=365)  # what Slurm makes of UNLIMITED
