@@ -23,7 +23,7 @@ from controlplane.domains.serving.loops import RunPlace, ServingLoops
 from controlplane.engines.port import Abilities, EngineState, ObservedRun, RunOrder
 from controlplane.engines.slurm.job import read_indexes
 from controlplane.kit.clock import SystemClock
-from controlplane.kit.errors import Unavailable
+from controlplane.kit.errors import Refused, Unavailable
 from controlplane.kit.ids import new_id
 from controlplane.kit.tx import Database, Tx
 from controlplane.web.oidc.issuer import Issuer
@@ -59,7 +59,8 @@ class TableEngine:
     """An engine that keeps its promise (a name starts once) in a table, and can be away.
 
     Once `devices` says how many GPUs each node has, it gives them out by number, the lowest free one first, and what
-    finds none waits. `taken` are GPUs in use by what is not ours.
+    finds none waits, or is refused where it `refuses`. `taken` are GPUs in use by what is not ours; what asks for more
+    than `longest_s` waits, as before a maintenance.
     """
 
     abilities: Abilities = field(default=Abilities("table", many_nodes=True, isolates_gpus=True, instant_start=True))
@@ -69,6 +70,8 @@ class TableEngine:
     away: bool = False
     devices: dict[str, int] = field(default_factory=dict)
     taken: set[tuple[str, int]] = field(default_factory=set)
+    longest_s: int = 30 * 24 * 3600
+    refuses: bool = False
     queues: bool = False  # what starts waits until the test begins it
 
     async def start(self, order: RunOrder) -> ObservedRun:
@@ -77,6 +80,9 @@ class TableEngine:
         if names[0] not in self.runs:
             self.orders.append(order)
             placed = self._place(order, f"job-{len(self.orders)}")
+            if self.refuses and placed.state is EngineState.WAITING:
+                self.orders.pop()
+                raise Refused("no GPU is free", remedy="wait", reasons=("table: none is free",))
             self.runs |= {name: replace(placed, name=name) for name in names}
         return self.runs[names[0]]
 
@@ -108,7 +114,7 @@ class TableEngine:
             return ObservedRun(order.name, ref, EngineState.RUNNING, node, "")
         for node in order.only_nodes or sorted(set(self.devices) - set(order.avoid_nodes)):
             free = [index for index in range(self.devices.get(node, 0)) if (node, index) not in self._in_use()]
-            if len(free) >= order.gpus:
+            if len(free) >= order.gpus and order.time_limit_s <= self.longest_s:
                 given = tuple(free[: order.gpus])
                 return ObservedRun(order.name, ref, EngineState.RUNNING, node, "", gpu_indexes=given)
         return ObservedRun(order.name, ref, EngineState.WAITING, "", "Resources")

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from controlplane.api.v1.shapes import to_gpu, to_gpu_detail, to_node
 from controlplane.contracts import admin
+from controlplane.domains.allocation import service as allocation
 from controlplane.domains.fleet import service as fleet
 from controlplane.domains.fleet.types import DeclaredGpus, DeclaredNode
 from controlplane.web.actor import Person
@@ -24,32 +25,35 @@ async def declare_nodes(body: admin.DeclareNodes, tx: Transaction, actor: Person
 
 @router.get("/nodes")
 async def list_nodes(tx: Transaction, actor: Person) -> admin.Rows[admin.Node]:
-    return admin.Rows(items=tuple(to_node(view) for view in await fleet.list_nodes(tx, actor)))
+    nodes, owners = await fleet.list_nodes(tx, actor), await allocation.gpu_owners(tx)
+    return admin.Rows(items=tuple(to_node(view, owners) for view in nodes))
 
 
 @router.get("/nodes/{name}")
 async def get_node(name: str, tx: Transaction, actor: Person) -> admin.Node:
-    return to_node(await fleet.get_node(tx, actor, name=name))
+    return to_node(await fleet.get_node(tx, actor, name=name), await allocation.gpu_owners(tx))
 
 
 @router.get("/gpus")
 async def list_gpus(tx: Transaction, actor: Person) -> admin.Rows[admin.Gpu]:
     """List every GPU that was ever told of; what a node no longer shows is `missing`."""
-    return admin.Rows(items=tuple(to_gpu(gpu, cordon) for gpu, cordon in await fleet.list_gpus(tx, actor)))
+    gpus, owners = await fleet.list_gpus(tx, actor), await allocation.gpu_owners(tx)
+    return admin.Rows(items=tuple(to_gpu(gpu, cordon, owners) for gpu, cordon in gpus))
 
 
 @router.get("/gpus/{uuid}")
 async def get_gpu(uuid: str, tx: Transaction, actor: Person) -> admin.GpuDetail:
-    return to_gpu_detail(await fleet.get_gpu(tx, actor, uuid=uuid))
+    return to_gpu_detail(await fleet.get_gpu(tx, actor, uuid=uuid), await allocation.gpu_owners(tx))
 
 
 @router.put("/gpus/{uuid}/cordon")
 async def cordon_gpu(uuid: str, body: admin.CordonGpu, tx: Transaction, actor: Person) -> admin.GpuDetail:
     """Let a GPU take no new work; what runs on it finishes. The same again changes nothing."""
-    return to_gpu_detail(await fleet.cordon_gpu(tx, actor, uuid=uuid, reason=body.reason))
+    view = await fleet.cordon_gpu(tx, actor, uuid=uuid, reason=body.reason)
+    return to_gpu_detail(view, await allocation.gpu_owners(tx))
 
 
 @router.delete("/gpus/{uuid}/cordon")
 async def uncordon_gpu(uuid: str, tx: Transaction, actor: Person) -> admin.GpuDetail:
     """Let a GPU take work again; one that is not cordoned stays so."""
-    return to_gpu_detail(await fleet.uncordon_gpu(tx, actor, uuid=uuid))
+    return to_gpu_detail(await fleet.uncordon_gpu(tx, actor, uuid=uuid), await allocation.gpu_owners(tx))

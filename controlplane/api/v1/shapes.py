@@ -1,5 +1,6 @@
 """Rows to contracts."""
 
+from collections.abc import Mapping
 from typing import Any  # the fields of a contract, by name
 
 from controlplane.contracts import admin
@@ -10,17 +11,21 @@ from controlplane.domains.serving.service import EndpointView
 from controlplane.domains.serving.tables import Model, Replica, Revision
 from controlplane.domains.serving.types import ReplicaState
 
-
-def to_gpu(gpu: SeenGpu, cordon: GpuCordon | None = None) -> admin.Gpu:
-    return admin.Gpu(**_facts(gpu, cordon))
+Owners = Mapping[str, str]  # who holds a GPU of a live lease, by its UUID
 
 
-def to_gpu_detail(view: GpuView) -> admin.GpuDetail:
-    return admin.GpuDetail(**_facts(view.gpu, view.cordon), reading=dict(view.reading), seen_at=view.seen_at)
+def to_gpu(gpu: SeenGpu, cordon: GpuCordon | None, owners: Owners) -> admin.Gpu:
+    return admin.Gpu(**_facts(gpu, cordon, owners))
 
 
-def _facts(gpu: SeenGpu, cordon: GpuCordon | None) -> dict[str, Any]:  # the fields of admin.Gpu
+def to_gpu_detail(view: GpuView, owners: Owners) -> admin.GpuDetail:
+    facts = _facts(view.gpu, view.cordon, owners)
+    return admin.GpuDetail(**facts, reading=dict(view.reading), seen_at=view.seen_at)
+
+
+def _facts(gpu: SeenGpu, cordon: GpuCordon | None, owners: Owners) -> dict[str, Any]:  # the fields of admin.Gpu
     return {
+        "owner": owners.get(gpu.uuid, ""),
         "uuid": gpu.uuid,
         "node": gpu.node,
         "name": gpu.name,
@@ -37,7 +42,7 @@ def _facts(gpu: SeenGpu, cordon: GpuCordon | None) -> dict[str, Any]:  # the fie
     }
 
 
-def to_node(view: NodeView) -> admin.Node:
+def to_node(view: NodeView, owners: Owners) -> admin.Node:
     return admin.Node(
         name=view.name,
         zone=view.zone,
@@ -45,7 +50,7 @@ def to_node(view: NodeView) -> admin.Node:
         state=view.state,
         reasons=view.reasons,
         last_report_at=view.last_report_at,
-        gpus=tuple(to_gpu(gpu, view.cordons.get(gpu.uuid)) for gpu in view.gpus),
+        gpus=tuple(to_gpu(gpu, view.cordons.get(gpu.uuid), owners) for gpu in view.gpus),
         differences=view.differences,
         driver=view.driver,
     )

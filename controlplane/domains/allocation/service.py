@@ -217,6 +217,12 @@ async def guaranteed_in_use(tx: Tx) -> Mapping[tuple[str, str], int]:
     return quota.count_used(site.leases, {one.name: one.chain for one in site.shares.values()}).guaranteed
 
 
+async def gpu_owners(tx: Tx) -> dict[str, str]:
+    """Return who holds each GPU of a live lease, by its UUID. For faces that show GPUs to staff."""
+    bound = await store.list_live_gpus(tx)
+    return {uuid: lease.owner for lease in await store.list_live_leases(tx) for uuid in bound.get(lease.id, ())}
+
+
 async def get_project(tx: Tx, name: str) -> Project:
     """Return a project; raises NotFound. For other domains."""
     return await shares.get_project(tx, name)

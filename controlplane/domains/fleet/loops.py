@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from controlplane.domains.fleet import rules, service
+from controlplane.domains.fleet import rules, service, store
 from controlplane.domains.fleet.types import GpuState, HeldGpu, SeenGpu
 from controlplane.engines.port import Engine, EngineState, ObservedRun, RunOrder
 from controlplane.kit.clock import Clock
@@ -16,7 +16,8 @@ log = structlog.get_logger()
 
 PREFIX = "hold_"
 QOS = "hold"
-HOLD_LIMIT_S = 7 * 24 * 3600  # the most that a partition allows; the next round starts another
+LONG_S, SHORT_S = 7 * 24 * 3600, 3600  # the next round starts another; a long one fits before no maintenance
+SHORT_FOR_S = 24 * 3600.0
 STOP_GRACE_S = 5.0
 LATE_AFTER_S = 30.0  # an idle GPU is given within one round of the scheduler
 AGAIN_AFTER_S = 300.0
@@ -32,11 +33,10 @@ class HoldLoop:
         self._clock = clock
         self._waiting_since: dict[str, float] = {}
         self._not_before: dict[str, float] = {}
+        self._short_until: dict[str, float] = {}
 
     async def step(self) -> None:
         """Start and end holds until each cordoned idle GPU has one. Raises Unavailable while the engine is away."""
-        if not self._engine.abilities.many_nodes:
-            return  # such an engine starts nothing that allocation did not place
         runs = await self._engine.observe()
         cordoned = await self._load()
         held = [self._held(run) for run in runs.values() if _is_hold(run)]
@@ -44,14 +44,30 @@ class HoldLoop:
         tried = [
             gpu for gpu in cordoned if gpu.state == GpuState.PRESENT and self._not_before.get(gpu.node, now) <= now
         ]
-        plan = rules.plan_holds(_keeping(tried, cordoned, held), _busy(runs.values()), held)
-        self._not_before |= dict.fromkeys(plan.give_up, now + AGAIN_AFTER_S)
+        busy = _busy(runs.values())
+        plan = rules.plan_holds(_keeping(tried, cordoned, held), busy, held)
+        await self._mark_exposed([gpu for gpu in tried if gpu.node not in plan.give_up], busy, held)
         for node in plan.give_up:
-            log.warning("hold.given_up", node=node, again_after_s=AGAIN_AFTER_S)
+            self._give_up(node, now)
         for name in plan.stop:
             await self._stop(name)
         for node, gpu_type in plan.start:
             await self._start(node, gpu_type)
+
+    def _give_up(self, node: str, now: float) -> None:
+        """Try once more with a short hold, which starts before a maintenance too; then leave the node alone."""
+        if self._short_until.get(node, 0.0) <= now:
+            self._short_until[node] = now + SHORT_FOR_S
+            return
+        self._short_until.pop(node)
+        self._not_before[node] = now + AGAIN_AFTER_S
+        log.warning("hold.given_up", node=node, again_after_s=AGAIN_AFTER_S)
+
+    async def _mark_exposed(self, tried: list[SeenGpu], busy: set[tuple[str, int]], held: list[HeldGpu]) -> None:
+        """Tell allocation where an engine could give a cordoned GPU away; one in strange hands is not given either."""
+        safe = busy | {(hold.node, hold.device) for hold in held if hold.device is not None}
+        async with self._database.transaction() as tx:
+            await store.mark_exposed(tx, (gpu.uuid for gpu in tried if (gpu.node, gpu.device) not in safe))
 
     async def _load(self) -> list[SeenGpu]:
         async with self._database.transaction() as tx:
@@ -75,7 +91,7 @@ class HoldLoop:
             environment={},
             gpus=1,
             gpu_type=gpu_type,
-            time_limit_s=HOLD_LIMIT_S,
+            time_limit_s=SHORT_S if node in self._short_until else LONG_S,
             only_nodes=(node,),
             qos=QOS,
         )
@@ -112,6 +128,6 @@ def _node_of(name: str) -> str:
     return name.removeprefix(PREFIX).rpartition("_")[0]
 
 
-def _busy(runs: Iterable[ObservedRun]) -> list[tuple[str, int]]:
+def _busy(runs: Iterable[ObservedRun]) -> set[tuple[str, int]]:
     others = (run for run in runs if run.state is not EngineState.ENDED and not _is_hold(run))
-    return [(run.node, device) for run in others for device in run.gpu_indexes]
+    return {(run.node, device) for run in others for device in run.gpu_indexes}

@@ -177,8 +177,9 @@ def plan_holds(cordoned: Iterable[SeenGpu], busy: Iterable[tuple[str, int]], hel
     other runs.
     """
     wanted: dict[str, dict[int, SeenGpu]] = {}
+    used = set(busy)
     for gpu in cordoned:
-        if (gpu.node, gpu.device) not in set(busy):
+        if (gpu.node, gpu.device) not in used:
             wanted.setdefault(gpu.node, {})[gpu.device] = gpu
     by_node: dict[str, list[HeldGpu]] = {}
     for hold in held:

@@ -183,4 +183,4 @@ def _to_seen(row: GpuObservation) -> SeenGpu:
 
 
 def _to_cordon(row: CordonedGpu) -> GpuCordon:
-    return GpuCordon(row.reason, row.owner, row.at)
+    return GpuCordon(row.reason, row.owner, row.at, row.exposed)

@@ -46,6 +46,12 @@ async def add_cordon(tx: Tx, *, uuid: str, reason: str, owner: str) -> bool:
     return await changed_one(tx, row.on_conflict_do_nothing(index_elements=["uuid"]))
 
 
+async def mark_exposed(tx: Tx, uuids: Iterable[str]) -> None:
+    """Make these cordoned GPUs exposed and the others not."""
+    is_exposed = CordonedGpu.uuid.in_(sorted(uuids))
+    await tx.session.execute(update(CordonedGpu).where(is_exposed != CordonedGpu.exposed).values(exposed=is_exposed))
+
+
 async def delete_cordon(tx: Tx, uuid: str) -> bool:
     return await changed_one(tx, delete(CordonedGpu).where(CordonedGpu.uuid == uuid))
 

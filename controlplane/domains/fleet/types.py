@@ -67,11 +67,15 @@ class SeenGpu:
 
 @dataclass(frozen=True)
 class GpuCordon:
-    """Why a GPU takes no new work, who said so, and when."""
+    """Why a GPU takes no new work, who said so, and when.
+
+    `exposed`: it is idle and nothing holds it yet, so that an engine may give it to whatever starts on its node.
+    """
 
     reason: str
     owner: str
     at: datetime
+    exposed: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controlplane.domains.allocation.rules.rooms import to_rooms
 from controlplane.domains.audit.types import Role
-from controlplane.domains.fleet.loops import AGAIN_AFTER_S, LATE_AFTER_S, HoldLoop
+from controlplane.domains.fleet import service as fleet
+from controlplane.domains.fleet.loops import AGAIN_AFTER_S, LATE_AFTER_S, LONG_S, SHORT_S, HoldLoop
 from controlplane.domains.fleet.rules import plan_holds
 from controlplane.domains.fleet.types import GpuState, HeldGpu, HoldPlan, SeenGpu
-from controlplane.engines.port import Abilities, EngineState, RunOrder
+from controlplane.engines.port import EngineState, RunOrder
 from controlplane.kit.errors import Unavailable
 from tests.support.control_plane import ControlPlane
 
@@ -46,6 +48,10 @@ class Site:
         """Return the GPUs that live holds have."""
         live = [run for run in self.engine.runs.values() if run.name.startswith("hold_")]
         return sorted(i for run in live if run.state is EngineState.RUNNING for i in run.gpu_indexes)
+
+    async def exposed(self) -> list[str]:
+        async with self.plane.database.transaction() as tx:
+            return [uuid for uuid, cordon in (await fleet.cordoned_gpus(tx)).items() if cordon.exposed]
 
     async def _ask(self, method: str, index: int, body: dict[str, str] | None) -> None:
         async with self.plane.client(self.key) as client:
@@ -114,7 +120,7 @@ async def test_a_gpu_that_a_run_of_ours_uses_is_held_when_that_ends(site: Site):
 async def test_a_gpu_in_strange_hands_is_given_up_for_a_while_and_the_others_are_free(site: Site):
     site.engine.taken = {("gpu1", 3)}
     await site.cordon(3)
-    await site.rounds(int(LATE_AFTER_S) + 3 * GPUS)
+    await site.rounds(2 * int(LATE_AFTER_S) + 4 * GPUS)
     given_up, orders = site.held(), len(site.engine.orders)
     await site.rounds(int(AGAIN_AFTER_S / 4))
     assert (given_up, len(site.engine.orders)) == ([], orders)
@@ -160,13 +166,66 @@ async def test_a_hold_that_the_engine_ended_is_started_again(site: Site):
     assert site.held() == [0]
 
 
-async def test_an_engine_of_one_node_needs_no_holds(site: Site):
-    site.engine.abilities = Abilities("one", many_nodes=False, isolates_gpus=False, instant_start=True)
-    await site.cordon(0)
+async def test_an_engine_that_refuses_what_does_not_fit_gets_its_gpus_back(site: Site):
+    """The engine of one host refuses at once where Slurm lets a run wait."""
+    site.engine.taken = {("gpu1", 3)}
+    site.engine.refuses = True
+    await site.cordon(3)
+    await site.rounds()
+    given_up = site.held()
+    site.engine.taken = set()
+    site.plane.clock.move(AGAIN_AFTER_S)
 
     await site.rounds()
 
-    assert site.engine.orders == []
+    assert (given_up, site.held()) == ([], [3])
+
+
+async def test_before_a_maintenance_a_short_hold_is_tried(site: Site):
+    site.engine.longest_s = 7200
+    await site.cordon(0)
+
+    await site.rounds(int(LATE_AFTER_S) + 4 * GPUS)
+
+    assert site.held() == [0]
+    assert [order.time_limit_s for order in site.engine.orders] == [LONG_S, SHORT_S]
+
+
+async def test_a_gpu_is_exposed_from_the_first_look_until_it_is_held(site: Site):
+    await site.cordon(2)
+    await site.rounds(1)
+    seeking = await site.exposed()
+    await site.rounds()
+
+    assert (seeking, await site.exposed()) == (["GPU-gpu1-2"], [])
+
+
+async def test_a_gpu_in_use_is_not_exposed_and_is_when_its_run_ends(site: Site):
+    await site.engine.start(RunOrder("replica_1", (), {}, gpus=1, gpu_type="", time_limit_s=60))
+    await site.cordon(0)
+    await site.rounds(1)
+    in_use = await site.exposed()
+    site.engine.end("replica_1")
+    await site.rounds(1)
+
+    assert (in_use, await site.exposed()) == ([], ["GPU-gpu1-0"])
+
+
+async def test_nothing_is_placed_on_a_node_while_a_cordoned_gpu_of_it_is_exposed(site: Site):
+    async def rooms() -> list[str]:
+        async with site.plane.database.transaction() as tx:
+            return [room.reason for room in to_rooms(await fleet.view_fleet(tx), (), ()) if room.reason]
+
+    async with site.plane.client(await site.plane.person(Role.PLATFORM_ADMIN)) as client:
+        node = {"name": "gpu1", "address": "10.0.0.1", "zone": "north", "purposes": []}
+        await client.put("/nodes", json={"nodes": [node | {"gpus": [{"type": "h100", "count": GPUS}]}]})
+    await site.cordon(1)
+    await site.rounds(1)
+    exposed = await rooms()
+    await site.rounds()
+
+    assert exposed == ["a cordoned GPU of it is not held yet: GPU-gpu1-1"]
+    assert await rooms() == []
 
 
 devices = st.sets(st.integers(0, GPUS - 1))

@@ -3,6 +3,7 @@
 import httpx
 import pytest
 
+from controlplane.domains.allocation.tables import Lease, LeasedGpu
 from controlplane.domains.audit.types import SYSTEM, Role
 from controlplane.domains.fleet import service as fleet
 from controlplane.kit.errors import Denied
@@ -119,6 +120,31 @@ async def test_a_gpu_that_nobody_reported_cannot_be_cordoned(plane: ControlPlane
 
     assert answer.status_code == httpx.codes.NOT_FOUND
     assert answer.json()["remedy"] == "redoubt gpu list"
+
+
+async def test_who_holds_a_gpu_is_shown_with_it(plane: ControlPlane, operator: str):
+    async with plane.database.transaction() as tx:
+        lease = Lease(
+            id="lease_1",
+            owner="job_7",
+            count=1,
+            gpu_type="h100",
+            node="gpu1",
+            share="redoubt",
+            pool="training",
+            over_quota=False,
+            preemptible=False,
+            granted_at=tx.now,
+        )
+        tx.session.add(lease)
+        await tx.session.flush()
+        tx.session.add(LeasedGpu(lease_id="lease_1", gpu_uuid="GPU-gpu1-1"))
+
+    listed = (await ask(plane, operator, "GET", "/gpus")).json()["items"]
+    cordoned = await ask(plane, operator, "PUT", "/gpus/GPU-gpu1-1/cordon", reason=REASON)
+
+    assert [gpu["owner"] for gpu in listed] == ["", "job_7"]
+    assert cordoned.json()["owner"] == "job_7"
 
 
 async def test_who_only_reads_cordons_nothing(plane: ControlPlane, operator: str):

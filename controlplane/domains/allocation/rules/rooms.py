@@ -61,10 +61,16 @@ def _to_room(
         owed=max(0, granted - len(free)),
         sound=sum(not gpu.reason for gpu in gpus),
         islands=_islands(gpus),
-        reason=f"{node.state}: {'; '.join(node.reasons)}" if blocked else "",
+        reason=f"{node.state}: {'; '.join(node.reasons)}" if blocked else _exposed(node),
         windows=windows,
         declared=node.state != NodeState.UNDECLARED,
     )
+
+
+def _exposed(node: NodeView) -> str:
+    """An engine gives any idle GPU of a node, so a cordoned one is held before anything else may start there."""
+    exposed = [gpu.uuid for gpu in node.gpus if (cordon := node.cordons.get(gpu.uuid)) and cordon.exposed]
+    return f"a cordoned GPU of it is not held yet: {', '.join(exposed)}" if exposed else ""
 
 
 def _islands(gpus: Sequence[GpuRoom]) -> tuple[tuple[int, int], ...]:
