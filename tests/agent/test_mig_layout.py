@@ -151,6 +151,17 @@ def test_a_cut_that_was_killed_half_way_is_finished_by_the_next(node: Node, writ
     assert (told["done"], node.found(h100(2, *SEVEN))) == (True, [SEVEN, SEVEN])
 
 
+def test_an_instance_that_no_job_can_use_takes_its_part_of_the_board_and_is_cleared_away(node: Node):
+    node.run("apply", h100(2, "3g.40gb"))
+    node.edit(r"^gpu\.0\.minor", "gpu.0.mig.9 = 0 6 0\ngpu.0.minor")  # made, and its maker died before it was usable
+
+    shown = node.run("show", h100(2, "3g.40gb"), code=1)
+    node.run("apply", h100(2, "3g.40gb"))
+
+    assert [gpu["is_done"] for gpu in shown["gpus"]] == [False, True]
+    assert len(node.instances()) == 2
+
+
 def test_a_gpu_that_somebody_uses_is_not_touched(node: Node):
     node.edit(r"^gpu\.0\.minor", "gpu.0.process.1 = 4711 1024\ngpu.0.minor")
 
