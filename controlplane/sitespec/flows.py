@@ -11,6 +11,7 @@ NTP = (123, 123)
 POSTGRES = (5432, 5432)
 SLURMCTLD = (6817, 6817)
 SLURMD = (6818, 6818)
+SLURMDBD = (6819, 6819)
 ADMIN_API = (8443, 8443)
 MACHINE_API = (8444, 8444)
 DEPOT = (8445, 8445)
@@ -56,6 +57,8 @@ def flows(site: Site) -> tuple[Flow, ...]:
         _addresses([site.node(name)]) for name in (services.depot, services.database, services.time)
     )
     gateways = _addresses(site.node(name) for name in services.gateways)
+    backup = _addresses([site.node(services.scheduler_backup)] if services.scheduler_backup else [])
+    schedulers = (*scheduler, *backup)
     projects = tuple(slot_user(slot) for slot in site.slots)
     operators, clients = (tuple(map(str, found)) for found in (site.network.operators, site.network.clients))
     return (
@@ -69,12 +72,24 @@ def flows(site: Site) -> tuple[Flow, ...]:
         Flow("gateways_api", "tcp", MACHINE_API, gateways, control_plane, ("redoubt-gateway",)),
         Flow("gateway", "tcp", GATEWAY, clients, gateways),
         Flow("database", "tcp", POSTGRES, control_plane, database, ("redoubt", "root")),  # root for migrations
-        Flow("slurmctld", "tcp", SLURMCTLD, compute, scheduler, ("root", *projects)),  # slurmd and the steps of jobs
-        Flow("slurmd_from_controller", "tcp", SLURMD, scheduler, compute, ("slurm", "root")),
+        Flow("slurmctld", "tcp", SLURMCTLD, compute, schedulers, ("root", *projects)),  # slurmd and the steps of jobs
+        Flow("slurmd_from_controller", "tcp", SLURMD, schedulers, compute, ("slurm", "root")),
         Flow("slurmd", "tcp", SLURMD, compute, compute, ("root", *projects)),
         Flow("job_steps", "tcp", JOB_STEPS, compute, (*scheduler, *compute), ("root",)),
         Flow("projects", "tcp", _ports_of(site.slots), compute, compute, projects),  # each its own: see project_ports
+        *_between_schedulers(scheduler, backup),
         Flow("runners", "tcp", RUNNERS, gateways, compute, ("redoubt-gateway",)),
+    )
+
+
+def _between_schedulers(scheduler: tuple[str, ...], backup: tuple[str, ...]) -> tuple[Flow, ...]:
+    """Return what a second controller needs; whoever speaks to the first on its own node speaks to the second too."""
+    if not backup:
+        return ()
+    return (
+        Flow("slurmctld_backup", "tcp", SLURMCTLD, scheduler, backup, ("slurm", "root", "slurmrestd", "redoubt")),
+        Flow("slurmctld_primary", "tcp", SLURMCTLD, backup, scheduler, ("slurm", "root")),
+        Flow("slurmdbd", "tcp", SLURMDBD, backup, scheduler, ("slurm", "root")),
     )
 
 

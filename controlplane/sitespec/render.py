@@ -72,7 +72,7 @@ def roles_of(site: Site, node: Node) -> frozenset[str]:
     placed = {
         "depot": name == services.depot,
         "postgres": name == services.database,
-        "slurm": bool(node.gpus) or name == services.scheduler,
+        "slurm": bool(node.gpus) or name in (services.scheduler, services.scheduler_backup),
         "gpu_driver": bool(node.gpus),
         "gpu_layout": bool(node.gpus),
         "models": bool(node.gpus),
@@ -281,29 +281,41 @@ def _depot(node: Node, bundle: BundleFacts) -> Inputs:
 
 
 def _slurm(site: Site, node: Node) -> Inputs:
-    scheduler = site.services.scheduler
-    is_controller = node.name == scheduler
+    services = site.services
+    is_compute = node.name not in (services.scheduler, services.scheduler_backup)
     inputs: Inputs = {
-        "slurm_role": "controller" if is_controller else "compute",
-        "slurm_controller_name": scheduler,
-        "slurm_controller_address": _address(site, scheduler),
+        "slurm_role": _slurm_role(site, node),
+        "slurm_controller_name": services.scheduler,
+        "slurm_controller_address": _address(site, services.scheduler),
         # a compute node is handed the list by the controller, and so does not change when another is added
-        "slurm_nodes": [_slurm_node(other) for other in (site.compute if is_controller else (node,))],
-        "slurm_project_users": [slot_user(slot) for slot in site.slots] if is_controller else [],
+        "slurm_nodes": [_slurm_node(other) for other in ((node,) if is_compute else site.compute)],
+        "slurm_project_users": [] if is_compute else [slot_user(slot) for slot in site.slots],
     }
+    if services.scheduler_backup:
+        inputs |= {
+            "slurm_backup_name": services.scheduler_backup,
+            "slurm_backup_address": _address(site, services.scheduler_backup),
+            "slurm_state_folder": site.scheduler_state,
+        }
     if site.practice:  # the host kernel keeps cpuset and memory to itself, and nodes claim more than there is
         inputs |= {"slurm_constraints": ["devices"], "slurm_slurmd_parameters": ["config_overrides"]}
     return inputs
 
 
+def _slurm_role(site: Site, node: Node) -> str:
+    placed = {site.services.scheduler_backup: "backup", site.services.scheduler: "controller"}
+    return placed.get(node.name, "compute")
+
+
 def _slurm_node(node: Node) -> Inputs:
-    return {
+    inputs = {
         "name": node.name,
         "address": str(node.address),
         "cpus": node.cpus,
         "memory_mb": node.memory_mb,
         "gpus": offered(node),
     }
+    return inputs | ({"rack": node.rack} if node.rack else {})
 
 
 def _models(site: Site, models: tuple[Inputs, ...]) -> Inputs:

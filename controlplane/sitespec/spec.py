@@ -13,6 +13,7 @@ from controlplane.sitespec.accounts import MOST_SLOTS
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 MigProfile = Annotated[str, StringConstraints(pattern=mig.PATTERN)]
 GpuType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,15}$")]
+Folder = Annotated[str, StringConstraints(pattern=r"^(?:/[A-Za-z0-9._-]+)+$", max_length=200)]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Fqdn = Annotated[
     str,
@@ -62,6 +63,9 @@ class Services(Part):
     authority: Name = Field(description="Holds the site's certificate authority.")
     time: Name = Field(description="The one time source.")
     scheduler: Name = Field(description="Slurm controller, accounting and REST.")
+    scheduler_backup: Name | None = Field(
+        default=None, description="Takes over from the scheduler's controller; needs scheduler_state."
+    )
     control_plane: Name = Field(description="API and reconciler.")
     database: Name = Field(description="PostgreSQL.")
     gateways: tuple[Name, ...] = Field(min_length=1, description="OpenAI-compatible gateways.")
@@ -70,7 +74,7 @@ class Services(Part):
         """Yield (service, node) for every placement."""
         for service in type(self).model_fields:
             value = getattr(self, service)
-            yield from ((service, node) for node in ([value] if isinstance(value, str) else value))
+            yield from ((service, node) for node in ([value] if isinstance(value, str) else value or ()))
 
 
 class Gpus(Part):
@@ -99,6 +103,9 @@ class Node(Part):
     gpus: tuple[Gpus, ...] = ()
     cpus: int | None = Field(default=None, ge=1, le=4096, description="CPUs offered to jobs; needed with gpus.")
     memory_mb: int | None = Field(default=None, ge=256, description="Memory offered to jobs, MiB; needed with gpus.")
+    rack: Name | None = Field(
+        default=None, description="Where it stands; jobs over several nodes are kept within one rack where they fit."
+    )
 
 
 class Site(Part):
@@ -115,6 +122,10 @@ class Site(Part):
     models: tuple[ModelName, ...] = Field(default=(), description="Models of the bundle that GPU nodes keep.")
     project_slots: int = Field(
         default=16, ge=1, le=MOST_SLOTS, description="Most projects ever; each has an account and ports of its own."
+    )
+    scheduler_state: Folder | None = Field(
+        default=None,
+        description="Folder on storage that both schedulers mount: one goes on with what the other knew.",
     )
     nodes: tuple[Node, ...] = Field(min_length=1)
 
@@ -154,6 +165,7 @@ def contradictions(site: Site) -> Iterator[tuple[tuple[str | int, ...], str, str
     yield from _unknown_names(site)
     yield from _wrong_addresses(site)
     yield from _incomplete_compute(site)
+    yield from _wrong_backup(site)
     yield from _impossible_layouts(site)
 
 
@@ -244,6 +256,17 @@ def _incomplete_compute(site: Site) -> Iterator[tuple[tuple[str | int, ...], str
         if node.gpus and missing:
             where = ("nodes", index, "gpus")
             yield where, f"a node with gpus needs {' and '.join(missing)}", f"add {' and '.join(missing)}"
+
+
+def _wrong_backup(site: Site) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    backup, where = site.services.scheduler_backup, ("services", "scheduler_backup")
+    if (backup is None) != (site.scheduler_state is None):
+        cause = "scheduler_backup and scheduler_state need each other: one controller goes on with what the other wrote"
+        yield where, cause, "name both, or neither"
+    if backup == site.services.scheduler:
+        yield where, f"{backup} is the scheduler itself, and would be lost with it", "name another node, or none"
+    if backup in {node.name for node in site.compute}:
+        yield where, f"{backup} runs jobs, and a controller is no job's neighbour", "name a node without gpus, or none"
 
 
 def json_schema() -> dict[str, Any]:

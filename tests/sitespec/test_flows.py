@@ -65,7 +65,10 @@ def test_runners_answer_gateways_alone():
 
 
 def test_a_store_opens_nothing_but_depot_time_the_machine_api_and_what_a_join_needs():
-    assert set(rules(outbound, "store1")) == {"depot", "time", "agents_api", "joins_api"}
+    services = SITE.services.model_copy(update={"scheduler_backup": None})
+    site = SITE.model_copy(update={"services": services, "scheduler_state": None})
+
+    assert {rule.name for rule in outbound(site, site.node("store1"))} == {"depot", "time", "agents_api", "joins_api"}
 
 
 def test_no_node_reaches_an_address_outside_the_site():
@@ -112,6 +115,7 @@ def test_every_flow_that_a_node_opens_names_its_users_and_no_other_does():
                 "database": ("redoubt", "root"),
                 "runners": ("redoubt-gateway",),
                 "slurmd_from_controller": ("slurm", "root"),
+                "slurmctld_backup": ("slurm", "root", "slurmrestd", "redoubt"),
             },
         ),
         (
@@ -135,6 +139,9 @@ def test_every_flow_that_a_node_opens_names_its_users_and_no_other_does():
                 "time": ("_chrony",),
                 "agents_api": ("redoubt-agent",),
                 "joins_api": ("redoubt-agent",),
+                "slurmctld_primary": ("slurm", "root"),
+                "slurmdbd": ("slurm", "root"),
+                "slurmd_from_controller": ("slurm", "root"),
             },
         ),
     ],

@@ -75,7 +75,7 @@ def test_another_compute_node_changes_what_its_peers_allow_and_nothing_else_on_t
 
     moved = {name: {key for key in after[name] if before[name].get(key) != after[name][key]} for name in before}
     assert moved["gpu1"] == {"boundary_inbound", "boundary_outbound"}
-    assert moved["store1"] == set()
+    assert moved["store1"] == {"boundary_inbound", "boundary_outbound", "slurm_nodes"}  # it stands in for ctl1
     assert moved["ctl1"] == {"boundary_inbound", "boundary_outbound", "slurm_nodes"}
 
 
@@ -101,7 +101,7 @@ def test_every_slot_has_an_account_of_its_own_number_and_a_home_where_jobs_run()
     assert accounts["gpu1"]["redoubt-p01"] == (2101, "/var/lib/redoubt-projects/p01", True)
     assert accounts["ctl1"]["redoubt-p16"] == (2116, "/var/lib/redoubt-projects/p16", False)
     assert "redoubt-p17" not in accounts["gpu1"]
-    assert not any(name.startswith("redoubt-p") for name in accounts["store1"])
+    assert accounts["store1"]["redoubt-p16"] == accounts["ctl1"]["redoubt-p16"]
     assert accounts["ctl1"]["redoubt-slurm"] == (2006, "/nonexistent", False)
 
 

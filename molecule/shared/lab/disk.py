@@ -41,12 +41,18 @@ def containers(site: str, node: str) -> Path:
     return node_home(site, node) / "containers"
 
 
+def shared(site: str) -> Path:
+    """Return the folder that all nodes of the site have in common; snapshots leave it as it is."""
+    return home(site) / "shared"
+
+
 def mount_disk(site: str, node: Node, record: Record) -> None:
     """Make and mount the disk of a node where it is not mounted yet."""
     folder = node_home(site, node.name)
     for name in ("up", "work", "root"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     _fill_containers(site, node, record)
+    shared(site).mkdir(exist_ok=True)
     if not mounts_under(folder / "root"):
         lower = ":".join([*(str(layer / node.name / "up") for layer in _layers_of(node, record)), str(record.image)])
         options = f"lowerdir={lower},upperdir={folder / 'up'},workdir={folder / 'work'},index=off"

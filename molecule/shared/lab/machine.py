@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from lab import cgroups
-from lab.disk import containers, node_home, root, unmount_all
+from lab.disk import containers, node_home, root, shared, unmount_all
 from lab.errors import LabError
 from lab.network import BRIDGE, enter
 from lab.shell import wait_until
@@ -137,6 +137,7 @@ def _nspawn(site: str, node: str) -> list[str]:
         "--console=pipe",
         "--kill-signal=SIGRTMIN+3",
         f"--bind={containers(site, node)}:/var/lib/containers",
+        f"--bind={shared(site)}:/srv/redoubt-shared",  # stands for storage that all nodes mount
         # BPF enforces device and address limits; the keyring calls are what crun and runc need. Never CAP_SYS_TIME.
         "--capability=CAP_BPF,CAP_PERFMON,CAP_SYS_RESOURCE,CAP_IPC_LOCK",
         "--system-call-filter=bpf perf_event_open @keyring",

@@ -1,5 +1,6 @@
 """Every check of preflight passes on a node that is right, fails on one that is not, and says when it cannot know."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from controlplane.sitespec.flows import flows
 from controlplane.sitespec.preflight.judge import IDS, NODE_CHECKS, REACHABLE, judge
 from controlplane.sitespec.preflight.site import CONTROL_CHECKS, SITE_CHECKS
 from controlplane.sitespec.preflight.surroundings import OWNERS
+from controlplane.sitespec.text import parse_site
 from tests.sitespec.preflight.sample import BUNDLE, CONTROL, FACTS, GPU, NOW, SITE, interface, judged, node_facts
 
 GPUS = node_facts("gpu1")["gpu.driver"]
@@ -198,4 +200,6 @@ def judged_of(nodes):
 
 
 def test_every_flow_of_a_site_has_a_unit_that_may_hold_its_ports():
-    assert {flow.name for flow in flows(SITE)} == set(OWNERS)
+    with_backup = parse_site(Path("inventory/practice/site.yml").read_text())
+
+    assert {flow.name for site in (SITE, with_backup) for flow in flows(site)} == set(OWNERS)
