@@ -1,6 +1,6 @@
 """The scheduler port: what a scheduler is told of shares, limits and reservations, and what it says was used."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -43,7 +43,10 @@ class ReservationKind(StrEnum):
 
 @dataclass(frozen=True)
 class Reservation:
-    """`nodes` by name, or `node_count` of them of the scheduler's choice. `ends_at` None is for ever."""
+    """`nodes` by name, or `node_count` of them of the scheduler's choice. `ends_at` None is for ever.
+
+    `chosen` are the nodes that the scheduler took for a count; what is wanted says nothing of them.
+    """
 
     name: str
     kind: ReservationKind
@@ -52,6 +55,7 @@ class Reservation:
     nodes: tuple[str, ...] = ()
     node_count: int = 0
     accounts: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

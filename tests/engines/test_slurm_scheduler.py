@@ -192,6 +192,7 @@ def test_reservations_are_read_from_scontrols_own_words():
             "night", ReservationKind.MAINTENANCE, night, night + timedelta(hours=5), ("gpu1", "gpu2", "gpu4"), 0, ()
         ),
     )
+    assert ours[0].chosen == ("gpu2",)
     assert foreign == ["reservation theirs: gpu2, MAINT,SPEC_NODES"]
     assert read_reservations("No reservations in the system\n") == ((), [])
 

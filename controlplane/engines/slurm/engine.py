@@ -8,6 +8,7 @@ from typing import Protocol
 from controlplane.engines.port import Abilities, EngineState, ObservedRun, RunOrder
 from controlplane.engines.slurm import v0_0_42
 from controlplane.engines.slurm.commands import Commands
+from controlplane.engines.slurm.doubt import Doubt
 from controlplane.engines.slurm.job import MARK, Job
 from controlplane.engines.slurm.rest import SlurmRest, SlurmSaysNo
 from controlplane.engines.slurm.shared_look import SharedLook
@@ -17,6 +18,8 @@ from controlplane.kit.errors import Refused, Unavailable
 
 # slurm_errno.h: it was understood and taken, and waits for nodes that are down, or in use by others
 ONLY_WAITS = ("Required node not available", "Requested nodes are busy")
+# An account or class that the scheduler loop has not made yet, a controller that does not work now, nodes in use.
+NOT_YET = ("invalid account", "invalid qos", "standby", "presently disabled", "nodes are busy", "not available (down")
 OUR_USERS = "redoubt-"  # every POSIX user whose jobs are runs of ours is called so
 
 
@@ -60,6 +63,7 @@ class SlurmEngine:
         self._placing = Placing(user, partition, account, qos, folder, path)
         self._clock = clock
         self._api: SlurmApi | None = None
+        self._doubt = Doubt(clock)
         self._listed = SharedLook(self._list_jobs, clock=clock)
         self._submitted: dict[str, tuple[Job, float]] = {}  # since the last list began
         self._kill_at: dict[str, float] = {}
@@ -103,6 +107,12 @@ class SlurmEngine:
         try:
             job_id, warnings = await api.submit(asked)
         except SlurmSaysNo as no:
+            if any(word in no.detail.lower() for word in NOT_YET):
+                raise Unavailable(
+                    f"Slurm does not take {asked.name} yet: {no.detail}",
+                    remedy="this is tried again; redoubt scheduler show says what Slurm has of accounts and classes",
+                    reasons=no.reasons,
+                ) from None
             raise Refused(
                 f"Slurm refuses {asked.name}: {no.detail}", remedy="ask for what the partition has", reasons=no.reasons
             ) from None
@@ -154,10 +164,15 @@ class SlurmEngine:
         self._submitted = {name: kept for name, kept in self._submitted.items() if kept[1] >= look.began_s}
         listed = {job.job_id for job in look.seen}
         new = [job for job, _at in self._submitted.values() if job.job_id not in listed]
-        ours = [job for job in look.seen if job.user.startswith(OUR_USERS) and not job.was_refused]
+        ours = [job for job in look.seen if not job.was_refused]
         return [element for job in (*ours, *new) for element in job.elements()]
 
     async def _list_jobs(self) -> list[Job]:
+        jobs = [job for job in await self._ask_for_jobs() if job.user.startswith(OUR_USERS)]
+        self._doubt.check(jobs)
+        return jobs
+
+    async def _ask_for_jobs(self) -> list[Job]:
         try:
             return await (await self._version()).list_jobs()
         except Unavailable as away:
@@ -194,8 +209,14 @@ async def find_version(rest: SlurmRest, plugin: str, known: Iterable[str]) -> st
 
 
 def _by_run(jobs: list[Job]) -> dict[str, Job]:
-    """Return the latest word on each name; of two with one name, the one that is not over, then the older."""
-    return {job.run: job for job in sorted(jobs, key=_rank)}
+    """Return the latest word on each name; of two with one name, the one that is not over, then the older.
+
+    A name is its first user's: what another one submits under it is none of our runs.
+    """
+    first: dict[str, Job] = {}
+    for job in jobs:
+        first[job.name] = min(job, first.get(job.name, job), key=lambda one: one.job_id)
+    return {job.run: job for job in sorted(jobs, key=_rank) if job.user == first[job.name].user}
 
 
 def _latest(jobs: list[Job]) -> Job:

@@ -77,6 +77,11 @@ class Job:
             return EngineState.WAITING
         return EngineState.ENDED if self.states & ENDED else EngineState.RUNNING
 
+    @property
+    def _is_ending_a_start(self) -> bool:
+        """Slurm counts the next start as soon as it requeues, while the last one may still live."""
+        return "COMPLETING" in self.states and bool(self.states & WAITING) and self.restarts > 0
+
     def elements(self) -> Iterator["Job"]:
         """Yield this job, or one for each element of an array that it stands for."""
         if self.array and not self.tasks.isdecimal():
@@ -95,7 +100,7 @@ class Job:
             gpu_indexes=self.gpu_indexes if state is not EngineState.WAITING else (),
             started_at=self.started_at if state is not EngineState.WAITING else None,
             ended_at=self.ended_at if state is EngineState.ENDED else None,
-            restarts=self.restarts,
+            restarts=self.restarts - self._is_ending_a_start,
             status=self.status,
         )
 

@@ -80,15 +80,16 @@ def expand_hosts(text: str) -> Iterator[str]:
 def _read(fields: dict[str, str]) -> Reservation:
     flags = set(fields.get("Flags", "").split(","))
     starts_at, ends_at = (_time(fields[name]) for name in ("StartTime", "EndTime"))
-    chosen = "SPEC_NODES" in flags
+    by_name, nodes = "SPEC_NODES" in flags, tuple(sorted(expand_hosts(fields["Nodes"])))
     return Reservation(
         fields["ReservationName"],
         _kind(flags),
         starts_at,
         None if ends_at - starts_at >= FOR_EVER else ends_at,
-        nodes=tuple(sorted(expand_hosts(fields["Nodes"]))) if chosen else (),
-        node_count=0 if chosen else int(fields["NodeCnt"]),
+        nodes=nodes if by_name else (),
+        node_count=0 if by_name else int(fields["NodeCnt"]),
         accounts=tuple(sorted(_words(fields.get("Accounts", "")))),
+        chosen=() if by_name else nodes,
     )
 
 

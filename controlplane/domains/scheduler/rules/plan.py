@@ -126,7 +126,7 @@ def _differences(before: Thing, after: Thing) -> str:
     told = [
         f"{field.name} {_word(getattr(before, field.name))} -> {_word(getattr(after, field.name))}"
         for field in fields(before)
-        if getattr(before, field.name) != getattr(after, field.name, None)
+        if field.compare and getattr(before, field.name) != getattr(after, field.name, None)
     ]
     return ", ".join(told)
 
