@@ -60,8 +60,7 @@ class RunJob(Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        words = sum(len(w.encode()) for w in self.command)
-        words += sum(len(k) + len(v.encode()) for k, v in self.environment.items())
+        words = len(self.model_dump_json(include={"command", "environment"}).encode())  # as it travels
         if words > MOST_WORDS_BYTES:
             raise ValueError(f"command and environment are {words} bytes, {MOST_WORDS_BYTES} at most: use a file")
         if taken := sorted(name for name in self.environment if name.startswith(RESERVED)):
@@ -133,6 +132,7 @@ class JobPlan(Answer):
     partition: str
     qos: str
     user: str
+    gpu_type: str
     over_quota: bool
     avoid_nodes: tuple[str, ...]
     time_limit_s: int

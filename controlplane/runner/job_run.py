@@ -49,7 +49,7 @@ async def supervise(spec: JobSpec, around: JobSurroundings) -> int:
             return await start.live()
         except RunOver as over:
             log.warning("job.over", run=run_id, status=over.exit_code, detail=over.detail)
-            return over.exit_code
+            return STOPPED if start.is_stopped else over.exit_code
 
 
 class _Start:
@@ -69,6 +69,10 @@ class _Start:
         for number in (signal.SIGTERM, signal.SIGINT):
             if not spec.signal or number != number_of(spec.signal):
                 loop.add_signal_handler(number, self._stop.set)
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._stop.is_set()
 
     async def register(self) -> None:
         """Tell which GPUs the driver shows, and wait to be let in. Raises RunOver."""
@@ -115,7 +119,7 @@ class _Start:
         log.info("job.command_ended", run=self._run_id, status=status)
         last = self._link.say_last(JobPhase.ENDED, status=status)
         await asyncio.gather(output.finish(f"the command ended with status {status}"), last)
-        return status
+        return status if status != START_REFUSED else 1  # a command does not choose to queue again
 
     async def _prepare(self, home: Path) -> tuple[Spool, Path]:
         """Make the folders of this start. Raises RunOver when the project's folder cannot be used."""

@@ -82,6 +82,12 @@ def test_a_command_runs_with_its_surroundings_and_its_status_is_the_jobs(api: St
     assert list((tmp_path / "jobs").iterdir()) == []
 
 
+def test_a_command_cannot_make_its_start_queue_again(api: StandInJobs, tmp_path: Path):
+    with running(api, tmp_path, "raise SystemExit(79)") as job:
+        assert job.ends() == 1
+    assert api.said[-1]["status"] == 79
+
+
 def test_a_command_that_is_not_there_says_so(api: StandInJobs, tmp_path: Path):
     with running(api, tmp_path, "", command=("no-such-program",)) as job:
         assert job.ends() == 127

@@ -127,7 +127,8 @@ class TableEngine:
         self._answer()
         del grace_s
         self.stopped.append(name)
-        self.end(name)
+        for run in [run for run in self.runs if run == name or run.startswith(f"{name}.")]:
+            self.end(run)
 
     def end(self, name: str, *, status: int = 0, reason: str = "ended") -> None:
         if name in self.runs:

@@ -5,7 +5,8 @@ Readers are authorised by who calls: policy stands above this domain.
 
 import secrets
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -81,6 +82,18 @@ async def record(tx: Tx, actor: Actor, event: str, resource: str, **details: obj
         side = AuditPersonal(event_id=made.event_id, subject=row.actor, about=row.resource, sealed=sealed)
         await store.add_personal(tx, side, key)
     tx.session.info.setdefault(ENTRIES, []).append(Entry(made.event_id, made.body, actor.role))
+
+
+@asynccontextmanager
+async def attempt(tx: Tx) -> AsyncIterator[None]:
+    """Do what may be refused while the rest goes on: a refusal undoes what was written and recorded in here alone."""
+    kept = list(tx.session.info.get(ENTRIES, ()))
+    try:
+        async with tx.session.begin_nested():
+            yield
+    except BaseException:
+        tx.session.info[ENTRIES] = kept
+        raise
 
 
 def _surrounding(tx: Tx) -> rules.Surrounding:

@@ -237,8 +237,6 @@ def notes_of(ask: RunJob, *, over_quota: bool) -> tuple[str, ...]:
         notes.append("it is beyond what its share is guaranteed: any work within a guarantee may preempt it")
     if ask.pool == "training" and ask.requeues is not False and ask.checkpoint is None:
         notes.append("it may be preempted and starts anew then: give --checkpoint USR1@60 so that it loses little")
-    if ask.gpus and not ask.gpu_type:
-        notes.append("any type of GPU will do, as you ask; give --type if that matters")
     return tuple(notes)
 
 

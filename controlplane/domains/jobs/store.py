@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, delete, func, select, text, true, tuple_
+from sqlalchemy import ColumnElement, delete, func, select, text, true, tuple_, update
 
 from controlplane.domains.jobs.tables import Job, JobOutput, JobRun, JobStart
 from controlplane.domains.jobs.types import Promised, RunState
@@ -156,6 +156,24 @@ async def list_with_old_output(tx: Tx, before: datetime, limit: int) -> Sequence
         .with_for_update(skip_locked=True)
     )
     return (await tx.session.scalars(query)).all()
+
+
+async def list_beyond_budget(tx: Tx, most_bytes: int, limit: int) -> Sequence[Job]:
+    """Return jobs that are over and before whose output, counted from the newest, their project keeps that much."""
+    kept = select(JobRun.job_id, func.sum(JobRun.log_bytes).label("size")).group_by(JobRun.job_id).subquery()
+    newer = func.sum(kept.c.size).over(partition_by=Job.project, order_by=Job.number.desc())
+    counted = (
+        select(Job.id, newer.label("newer")).join(kept, kept.c.job_id == Job.id).where(Job.log_deleted_at.is_(None))
+    ).subquery()
+    beyond = select(counted.c.id).where(counted.c.newer > most_bytes)
+    query = select(Job).where(Job.id.in_(beyond), Job.ended_at.is_not(None)).order_by(Job.number).limit(limit)
+    return (await tx.session.scalars(query.with_for_update(skip_locked=True))).all()
+
+
+async def mark_told(tx: Tx, run_ids: Sequence[str]) -> None:
+    """Note that the engine was told to end these runs."""
+    live = JobRun.id.in_(run_ids) & JobRun.ended_at.is_(None)
+    await tx.session.execute(update(JobRun).where(live).values(stop_told_at=tx.now))
 
 
 async def delete_output(tx: Tx, job_id: str) -> None:

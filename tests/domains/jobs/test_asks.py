@@ -43,6 +43,8 @@ async def count(site: JobSite) -> int:
         ({"environment": {"A B": "1"}}, 422, None),
         ({"checkpoint": {"signal": "KILL"}}, 422, None),
         ({"gpus": 0}, 422, None),
+        ({"gpus": 0, "gpu_type": "", "pool": "inference"}, 409, "no_gpus"),
+        ({"command": ["\u0001" * 15_000]}, 422, None),
         ({"pool": "spare"}, 422, None),
         ({"name": "../x"}, 422, None),
     ],
@@ -101,8 +103,9 @@ async def test_waiting_work_counts_against_the_guarantee_too(site: JobSite):
     assert [job["over_quota"] for job in jobs] == [False, False, True]
     assert (array["over_quota"], small["over_quota"]) == (True, False)
     await site.loops.start()
-    expected = ["training", "training", "training-over", "training-over", "training"]
-    assert [order.qos for order in site.engine.orders] == expected
+    classes = {order.name: order.qos for order in site.engine.orders}
+    found = [classes[job["id"]] for job in (*jobs, array, small)]
+    assert found == ["training", "training", "training-over", "training-over", "training"]
 
 
 async def test_a_guarantee_is_free_again_once_its_work_is_over(site: JobSite):
@@ -110,6 +113,20 @@ async def test_a_guarantee_is_free_again_once_its_work_is_over(site: JobSite):
     await site.client.delete(f"/jobs/{first}")
     await site.loops.converge()
     assert (await site.get(await site.submit()))["over_quota"] is False
+
+
+async def test_work_without_gpus_makes_room_for_guaranteed_work(site: JobSite):
+    job = await site.get(await site.submit(gpus=0, gpu_type="", pool="interactive"))
+    assert job["over_quota"] is True
+    await site.loops.start()
+    assert site.engine.orders[0].qos == "interactive-over"
+
+
+async def test_an_ask_for_any_type_gets_one_that_its_share_may_use(site: JobSite):
+    job = await site.get(await site.submit(gpu_type=""))
+    assert job["gpu_type"] == "h100"
+    refused = await site.client.post("/jobs", json={**TRAIN, "gpu_type": "", "gpus": 5})
+    assert (refused.status_code, bool(refused.json()["reasons"])) == (409, True)
 
 
 async def test_training_is_queued_again_and_other_work_is_not_unless_it_says_so(site: JobSite):

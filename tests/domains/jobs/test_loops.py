@@ -1,7 +1,9 @@
 """Jobs from their submission to their end, over a real database, with an engine in a table."""
 
 import pytest
+from sqlalchemy import update
 
+from controlplane.domains.allocation.tables import Lease
 from controlplane.domains.shares.tables import ShareQuota
 from controlplane.kit.errors import Refused, Unavailable
 from tests.support.jobs import JobSite
@@ -219,6 +221,78 @@ async def test_a_start_whose_supervisor_is_not_heard_says_so_until_it_is(site: J
     assert "has not spoken yet" in (await site.get(job))["reason"]
     await site.register(job)
     assert (await site.get(job))["reason"] == ""
+
+
+async def test_shares_hand_over_in_turns_and_priority_counts_within_one(site: JobSite):
+    flood = [await site.submit(gpus=1) for _ in range(3)]
+    urgent = await site.submit(gpus=1, priority=90)
+    other = await site.submit(gpus=1, share="red")
+    await site.loops.start()
+    assert [order.name for order in site.engine.orders] == [urgent, other, *flood]
+
+
+async def test_a_start_beyond_a_limit_is_refused_and_one_that_cannot_settle_holds_up_no_other(site: JobSite):
+    first, second = await site.submit(), await site.submit(gpus=1)
+    await site.loops.start()
+    async with site.plane.database.transaction() as tx:
+        quota = await tx.session.get_one(ShareQuota, ("blue", "h100"))
+        quota.guaranteed = quota.most = 1
+    site.engine.begin(first, "gpu1", 0, 1)
+    site.engine.begin(second, "gpu1", 2)
+    await site.loops.settle()
+    assert await site.leases() == [second]
+    assert "may use no more GPUs" in (await site.register(first)).json()["refusal"]
+    assert (await site.register(second)).json()["refusal"] == ""
+
+
+async def test_a_gpu_in_anothers_lease_is_waited_for_and_a_tenant_is_not_told_whose_it_is(site: JobSite):
+    red = await site.submit(share="red")
+    await site.loops.converge()
+    site.engine.begin(red, "gpu1", 0, 1)
+    await site.loops.converge()
+    async with site.plane.database.transaction() as tx:
+        await tx.session.execute(update(Lease).values(preemptible=False))
+    blue = await site.submit()
+    await site.loops.converge()
+    site.engine.begin(blue, "gpu1", 1, 2)
+    await site.loops.converge()
+    reason = (await site.get(blue))["reason"]
+    assert "in a lease yet" in reason
+    assert red not in reason
+    assert await site.leases() == [red]
+    site.engine.end(red)
+    await site.loops.converge()
+    assert await site.leases() == [blue]
+
+
+async def test_an_array_is_stopped_by_its_name_once(site: JobSite):
+    job = await site.submit(array="0-2", gpus=1)
+    await site.loops.converge()
+    await site.client.delete(f"/jobs/{job}")
+    for _ in range(2):
+        await site.loops.converge()
+    assert site.engine.stopped == [job]
+    assert await site.states(job) == ["stopped"] * 3
+
+
+async def test_a_project_keeps_a_bounded_amount_of_output_and_its_oldest_goes_first(
+    site: JobSite, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("controlplane.domains.jobs.loops.converging.PROJECT_OUTPUT_BYTES", 5000)
+    jobs = []
+    for _ in range(3):
+        job = await site.submit()
+        await site.loops.converge()
+        site.engine.begin(job, "gpu1", 0, 1)
+        await site.loops.converge()
+        await site.register(job)
+        await site.ship(job, 0, "x" * 2000, last=True)
+        site.engine.end(job)
+        await site.loops.converge()
+        jobs.append(job)
+    await site.loops.sweep()
+    kept = [(await site.client.get(f"/jobs/{job}/log")).status_code for job in jobs]
+    assert kept == [404, 200, 200]
 
 
 async def test_a_run_that_no_job_needs_is_stopped_and_a_strangers_is_not(site: JobSite):

@@ -165,7 +165,7 @@ async def test_a_cordoned_gpu_is_refused_before_it_is_leased(site: JobSite):
     await site.loops.converge()
     site.engine.begin(job, "gpu1", 0, 1)
     await site.loops.converge()
-    assert "ECC errors" in (await site.register(job)).json()["refusal"]
+    assert (await site.register(job)).json()["refusal"] == "GPU GPU-gpu1-0 is cordoned"
     assert await site.leases() == []
     site.engine.requeue(job)  # slurm.conf queues it again for its status
     site.engine.begin(job, "gpu1", 1, 2)

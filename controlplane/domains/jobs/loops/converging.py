@@ -4,8 +4,10 @@ Killed anywhere, the next round finishes: a name starts once, a lease begins and
 command runs only after its start was let in (see `service.starts`).
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import zip_longest
 
 import structlog
 
@@ -30,6 +32,7 @@ STARTS_A_ROUND = 50
 SWEPT_A_ROUND = 20
 STOP_GRACE_S = 30.0
 STOP_AGAIN_AFTER_S = 60.0  # an engine that forgot a stop, because it was restarted, is told again
+PROJECT_OUTPUT_BYTES = 10 * 1024**3
 OUTPUT_KEPT = timedelta(days=30)
 
 
@@ -85,15 +88,19 @@ class JobLoops:
             jobs = {job.id: job for job in await store.list_unfinished_jobs(tx)}
             runs = await store.list_unfinished_runs(tx)
             await settling.settle(tx, jobs, runs, seen)
-            stops = [_Stop(run.id, _grace_s(jobs[run.job_id])) for run in runs if _must_be_told(tx, run)]
+            stops = _stops(jobs, [run for run in runs if _must_be_told(tx, run)])
             wanted = {*jobs, *(run.id for run in runs if run.ended_at is None)}
         for stop in [*stops, *(_Stop(name, STOP_GRACE_S) for name in _orphans(seen, wanted))]:
-            await self._stop(stop)
+            if not await self._has_stopped(stop):
+                return
 
     async def sweep(self) -> None:
-        """Delete what jobs wrote that ended long ago."""
+        """Delete what jobs wrote that ended long ago, and the oldest of a project that keeps too much."""
         async with self._database.transaction() as tx:
             old = await store.list_with_old_output(tx, tx.now - OUTPUT_KEPT, SWEPT_A_ROUND)
+            await starts.forget_old_output(tx, SYSTEM, jobs=old)
+        async with self._database.transaction() as tx:
+            old = await store.list_beyond_budget(tx, PROJECT_OUTPUT_BYTES, SWEPT_A_ROUND)
             await starts.forget_old_output(tx, SYSTEM, jobs=old)
 
     async def _load_starts(self) -> list[Start]:
@@ -101,8 +108,7 @@ class JobLoops:
         async with self._database.transaction() as tx:
             await store.lock_converging(tx)
             waiting = [job for job in await store.list_unfinished_jobs(tx) if job.submitted_at is None]
-            waiting.sort(key=lambda job: (-job.priority, job.number))
-            found = [await self._prepare(tx, job) for job in waiting[:STARTS_A_ROUND]]
+            found = [await self._prepare(tx, job) for job in _in_turns(waiting)[:STARTS_A_ROUND]]
             return [start for start in found if start is not None]
 
     async def _prepare(self, tx: Tx, job: Job) -> Start | None:
@@ -176,22 +182,43 @@ class JobLoops:
             if job is not None and job.submitted_at is None:
                 await settling.fail(tx, job, await store.list_runs_of(tx, job_id, lock=True), error)
 
-    async def _stop(self, stop: "_Stop") -> None:
+    async def _has_stopped(self, stop: "_Stop") -> bool:
+        """Tell the engine to end a run, or all runs of an array; say whether it was there to be told."""
         try:
             await self._engine.stop(stop.name, grace_s=stop.grace_s)
         except Unavailable as error:
             log.warning("job.stop_postponed", run=stop.name, error=error.detail)
-            return
+            return False
         async with self._database.transaction() as tx:
-            run = await store.find_run(tx, stop.name)
-            if run is not None and run.ended_at is None:
-                run.stop_told_at = tx.now
+            await store.mark_told(tx, stop.runs)
+        return True
+
+
+def _in_turns(jobs: Sequence[Job]) -> list[Job]:
+    """Let every share hand over one job before any hands over its next: priority counts within a share."""
+    queues: dict[str, list[Job]] = {}
+    for job in sorted(jobs, key=lambda job: (-job.priority, job.number)):
+        queues.setdefault(job.share, []).append(job)
+    turns = zip_longest(*queues.values())
+    return [job for turn in turns for job in turn if job is not None]
 
 
 @dataclass(frozen=True)
 class _Stop:
+    """`name` is a run's or an array's, `runs` are those that it stands for."""
+
     name: str
     grace_s: float
+    runs: tuple[str, ...] = ()
+
+
+def _stops(jobs: Mapping[str, Job], runs: Sequence[JobRun]) -> list[_Stop]:
+    """Return what to stop: a job that is stopped as a whole by its name, once, however many elements it has."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        name = run.job_id if jobs[run.job_id].stop_asked_at is not None else run.id
+        found.setdefault(name, []).append(run.id)
+    return [_Stop(name, _grace_s(jobs[name.partition(".")[0]]), tuple(ids)) for name, ids in found.items()]
 
 
 def _grace_s(job: Job) -> float:

@@ -1,7 +1,8 @@
 """Our books after an engine's word: each run takes its step, with its start and its lease, in one transaction."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -22,23 +23,18 @@ log = structlog.get_logger()
 
 LEASE_SLACK = timedelta(minutes=15)  # after its time limit a run is being ended, and its GPUs are cleaned
 HEARD_WITHIN = timedelta(seconds=60)
+BEYOND = frozenset({"over_quota", "no_quota"})
 RENEW_BEFORE = timedelta(minutes=5)
 
 
 async def settle(tx: Tx, jobs: Mapping[str, Job], runs: Sequence[JobRun], seen: Mapping[str, ObservedRun]) -> None:
     """Take every run's step. What ends goes first, because what begins may need its GPUs."""
+    leases = await allocation.list_expiries(tx)
     starts = await store.list_starts(tx, [(run.id, run.restarts) for run in runs if run.restarts is not None])
-    taken = []
-    for run in runs:
-        job = jobs[run.job_id]
-        told = seen.get(run.id) or seen.get(job.id)  # an array that waits may be listed as one
-        step = rules.judge(_fact(job, run, starts.get(run.id)), told, tx.now)
-        taken.append((step, job, run, told))
-    for step, job, run, told in sorted(taken, key=lambda one: isinstance(one[0], Begin)):
-        if told is not None:
-            job.submitted_at = job.submitted_at or tx.now
-            run.engine_ref = run.engine_ref or told.ref
-        await _take(tx, job, run, starts.get(run.id), step, told)
+    sights = [_look(tx, jobs[run.job_id], run, starts.get(run.id), seen) for run in runs]
+    for sight in sorted(sights, key=lambda sight: isinstance(sight.step, Begin)):
+        if not isinstance(sight.step, Keep | Miss) or _is_due(leases.get(sight.run.id), tx.now):
+            await _attempt(tx, sight)
     await tx.session.flush()
     await summarise(tx, jobs.values())
 
@@ -64,50 +60,87 @@ async def summarise(tx: Tx, jobs: Iterable[Job]) -> None:
             await audit.record(tx, SYSTEM, "job.ended", job.id, state=state.value)
 
 
-async def _take(tx: Tx, job: Job, run: JobRun, start: JobStart | None, step: Step, told: ObservedRun | None) -> None:
-    run.missing_since = (run.missing_since or tx.now) if isinstance(step, Miss) else None
-    before, state = run.state, rules.state_after(_fact(job, run, start), step)
+@dataclass(frozen=True)
+class _Sight:
+    """A run as the engine shows it, and the step that follows."""
+
+    job: Job
+    run: JobRun
+    start: JobStart | None
+    told: ObservedRun | None
+    fact: RunFact
+    step: Step
+
+
+def _look(tx: Tx, job: Job, run: JobRun, start: JobStart | None, seen: Mapping[str, ObservedRun]) -> _Sight:
+    told = seen.get(run.id) or seen.get(job.id)  # an array that waits may be listed as one
+    fact = _fact(job, run, start)
+    step = rules.judge(fact, told, tx.now)
+    if told is not None:
+        job.submitted_at = job.submitted_at or tx.now
+        run.engine_ref = run.engine_ref or told.ref
+    if (run.missing_since is not None) is not isinstance(step, Miss):
+        run.missing_since = tx.now if isinstance(step, Miss) else None
+    if start is not None and isinstance(step, Keep) and _is_unheard(start, tx.now):
+        run.reason = f"runs on {start.node}, and its supervisor has not spoken yet: the command waits for that"
+        run.remedy = f"look whether {start.node} reaches the api; the log of the run is in its project's folder there"
+    return _Sight(job, run, start, told, fact, step)
+
+
+async def _attempt(tx: Tx, sight: _Sight) -> None:
+    """Take one run's step; one that cannot be taken now is taken in a later round, and holds up no other."""
+    run_id = sight.run.id
+    await tx.session.flush()
+    try:
+        async with audit.attempt(tx):
+            await _take(tx, sight)
+    except RedoubtError as error:
+        log.warning("job.step_postponed", run=run_id, error=error.detail)
+        await _reload(tx, sight)
+
+
+async def _take(tx: Tx, sight: _Sight) -> None:
+    job, run, start, step = sight.job, sight.run, sight.start, sight.step
+    state = rules.state_after(sight.fact, step)
     match step:
         case Wait(why, ended):
             if start is not None:
                 await _close(tx, job, run, start, ended)
             run.restarts, run.node, run.reason, run.remedy = None, "", why.reason, why.remedy
-        case Begin(restarts, ended) if told is not None:
+        case Begin(restarts, ended) if sight.told is not None:
             if start is not None:
                 await _close(tx, job, run, start, ended)
                 run.restarts = None
-            if not await _begin(tx, job, run, restarts, told):
-                state = RunState(before) if start is None else RunState.REQUEUED
+            if not await _begin(tx, sight, restarts, sight.told):
+                state = sight.fact.state if start is None else RunState.REQUEUED
         case End():
             if start is not None:
                 start.ended_at, start.end_reason = tx.now, step.why.reason
             await _end(tx, job, run, step)
-        case Keep() if start is not None:
-            await _renew(tx, job, run, start)
-            _watch(tx, run, start)
-    if state != before:
+        case Keep():  # the engine still shows it though its time is over
+            await allocation.renew_lease(tx, SYSTEM, owner=run.id, expires_at=tx.now + LEASE_SLACK)
+    if state != run.state:
         _move(run, state)
 
 
-async def _begin(tx: Tx, job: Job, run: JobRun, restarts: int, told: ObservedRun) -> bool:
-    """Keep a start with the lease of its GPUs; say whether both could be. If not, it is tried again next round."""
-    gpus: tuple[str, ...] = ()
-    refusal = ""
+async def _begin(tx: Tx, sight: _Sight, restarts: int, told: ObservedRun) -> bool:
+    """Keep a start with the lease of its GPUs; say whether that could be. If not, it is tried again next round."""
+    job, run = sight.job, sight.run
     run.node = told.node
     start = await store.find_start(tx, run.id, restarts) or JobStart(run_id=run.id, restarts=restarts, token_sha256="")
+    gpus = tuple(gpu.uuid for gpu in await fleet.find_gpus(tx, told.node, told.gpu_indexes)) if job.gpus else ()
     if start.token_sha256:
         run.reason, run.remedy = f"the scheduler tells of start {restarts} twice", f"redoubt job stop {job.id}"
         return False
-    if job.gpus:
-        gpus = tuple(gpu.uuid for gpu in await fleet.find_gpus(tx, told.node, told.gpu_indexes))
-        if len(gpus) < job.gpus:
-            why = f"runs on {told.node}, whose agent has not told of the {job.gpus} GPUs that it was given"
-            run.reason, run.remedy = why, f"redoubt node show {told.node}"
-            return False
-        cordons = await fleet.cordoned_gpus(tx)
-        refusal = "; ".join(f"GPU {uuid} is cordoned: {cordons[uuid].reason}" for uuid in gpus if uuid in cordons)
-        if not refusal and not await _has_leased(tx, job, run, told, gpus):
-            return False
+    if len(gpus) < job.gpus:
+        why = f"runs on {told.node}, whose agent has not told of the {job.gpus} GPUs that it was given"
+        run.reason, run.remedy = why, f"redoubt node show {told.node}"
+        return False
+    refusal = await _lease(tx, sight, told, gpus) if job.gpus else ""
+    if refusal is None:
+        run.node, run.reason = told.node, f"runs on {told.node}, where a GPU that it was given is in a lease yet"
+        run.remedy = "wait a moment; then ask an operator to look: redoubt lease list"
+        return False
     at = told.started_at or tx.now
     start.node, start.gpu_uuids, start.refusal = told.node, list(gpus), refusal
     start.started_at, start.ended_at, start.end_reason = at, None, ""
@@ -118,14 +151,19 @@ async def _begin(tx: Tx, job: Job, run: JobRun, restarts: int, told: ObservedRun
     return True
 
 
-async def _has_leased(tx: Tx, job: Job, run: JobRun, told: ObservedRun, gpus: tuple[str, ...]) -> bool:
-    pool = Pool(job.pool)
+async def _lease(tx: Tx, sight: _Sight, told: ObservedRun, gpus: tuple[str, ...]) -> str | None:
+    """Begin a start's lease: "" when it did, why the start may not run, or None when it is to be tried again."""
+    cordons = await fleet.cordoned_gpus(tx)
+    if held := [f"GPU {uuid} is cordoned" for uuid in gpus if uuid in cordons]:
+        return "; ".join(held)
+    job, run_id, pool = sight.job, sight.run.id, Pool(sight.job.pool)
+    await tx.session.flush()
     try:
-        async with tx.session.begin_nested():
+        async with audit.attempt(tx):
             await allocation.begin_lease(
                 tx,
                 SYSTEM,
-                owner=run.id,
+                owner=run_id,
                 share=job.share,
                 pool=pool,
                 over_quota=job.over_quota,
@@ -134,32 +172,32 @@ async def _has_leased(tx: Tx, job: Job, run: JobRun, told: ObservedRun, gpus: tu
                 node=told.node,
                 expires_at=(told.started_at or tx.now) + timedelta(seconds=job.time_limit_s) + LEASE_SLACK,
             )
-    except Conflict as taken:
-        run.reason, run.remedy = f"runs on {told.node} and waits for its lease: {taken.detail}", "redoubt lease list"
-        log.warning("job.lease_postponed", run=run.id, node=told.node, error=taken.detail)
-        return False
-    return True
+    except Conflict as conflict:  # whose lease it is in is for the log alone: a tenant reads the reason
+        log.warning("job.lease_refused", run=run_id, node=told.node, error=conflict.detail)
+        await _reload(tx, sight)
+        return f"share {job.share} may use no more GPUs of that type" if conflict.code in BEYOND else None
+    return ""
 
 
-async def _renew(tx: Tx, job: Job, run: JobRun, start: JobStart) -> None:
-    """Hold the lease of a run that the engine still shows after its time."""
-    if job.gpus and tx.now > start.started_at + timedelta(seconds=job.time_limit_s) + LEASE_SLACK - RENEW_BEFORE:
-        try:
-            await allocation.renew_lease(tx, SYSTEM, owner=run.id, expires_at=tx.now + LEASE_SLACK)
-        except Conflict as over:
-            log.warning("job.lease_over", run=run.id, error=over.detail)
+async def _reload(tx: Tx, sight: _Sight) -> None:
+    """Read again what an attempt has changed and a refusal undone."""
+    for row in (sight.job, sight.run, sight.start):
+        if row is not None:
+            await tx.session.refresh(row)
 
 
-def _watch(tx: Tx, run: JobRun, start: JobStart) -> None:
-    """Say so when a start's supervisor is not heard; its command may run all the same."""
-    if start.registered_at is None and tx.now - start.started_at > HEARD_WITHIN:
-        run.reason = f"runs on {start.node}, and its supervisor has not spoken yet: the command waits for that"
-        run.remedy = f"look whether {start.node} reaches the api; the log of the run is in its project's folder there"
+def _is_due(expires_at: datetime | None, now: datetime) -> bool:
+    return expires_at is not None and expires_at - now < RENEW_BEFORE
+
+
+def _is_unheard(start: JobStart, now: datetime) -> bool:
+    return start.registered_at is None and not start.refusal and now - start.started_at > HEARD_WITHIN
 
 
 async def _close(tx: Tx, job: Job, run: JobRun, start: JobStart, reason: str) -> None:
     """End a start that another one follows."""
     start.ended_at, start.end_reason = tx.now, reason
+    run.stop_told_at = None  # who stops the run means its next start too
     if job.gpus:
         await allocation.end_lease(tx, SYSTEM, owner=run.id, reason=reason)
     await audit.record(tx, SYSTEM, "job.requeued", run.id, restarts=start.restarts, node=start.node, reason=reason)

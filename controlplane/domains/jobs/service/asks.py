@@ -1,6 +1,7 @@
 """What people ask of jobs: run, look, read, stop. Nothing is written before the ask was admitted."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from secrets import token_urlsafe
@@ -25,7 +26,7 @@ from controlplane.kit.ids import new_id
 from controlplane.kit.paging import Page
 from controlplane.kit.tx import Tx
 
-MOST_LIVE_RUNS = 10_000  # of one project
+MOST_LIVE_RUNS = 1000  # of one project
 PARTS_AT_ONCE = 16
 LATE_OUTPUT = timedelta(seconds=60)  # what a supervisor ships after the engine has told of the end
 
@@ -59,7 +60,7 @@ async def submit_job(tx: Tx, actor: Actor, *, ask: RunJob) -> JobView:
     if known is not None:
         return await _view(tx, known)
     indexes = await _runs_of(tx, ask, share.project)
-    admission = await _admit(tx, share, ask, runs=len(indexes))
+    gpu_type, admission = await _admit(tx, share, ask, runs=len(indexes))
     job = Job(
         id=new_id("job"),
         project=share.project,
@@ -69,7 +70,7 @@ async def submit_job(tx: Tx, actor: Actor, *, ask: RunJob) -> JobView:
         nonce=token_urlsafe(32),
         state=RunState.QUEUED,
         created_at=tx.now,
-        **_columns(ask),
+        **{**_columns(ask), "gpu_type": gpu_type},
     )
     store.add(tx, job)
     await tx.session.flush()
@@ -87,8 +88,9 @@ async def plan_job(tx: Tx, actor: Actor, *, ask: RunJob) -> JobPlan:
     share = await _find_share(tx, actor, ask.share)
     await policy.require(tx, actor, "job.run", _resource(share.name, share.project))
     indexes = await _runs_of(tx, ask, share.project)
-    admission = await _admit(tx, share, ask, runs=len(indexes))
+    gpu_type, admission = await _admit(tx, share, ask, runs=len(indexes))
     return JobPlan(
+        gpu_type=gpu_type,
         account=admission.account,
         partition=admission.partition,
         qos=admission.qos,
@@ -173,8 +175,8 @@ def _ask_of(job: Job) -> Ask:
     return Ask(job.gpus, job.gpu_type, job.gpu_memory_bytes, job.zone)
 
 
-async def _admit(tx: Tx, share: Share, ask: RunJob, *, runs: int) -> Admission:
-    """Ask allocation whether this may run, and in which class. Raises Refused or BadInput with the reasons.
+async def _admit(tx: Tx, share: Share, ask: RunJob, *, runs: int) -> tuple[str, Admission]:
+    """Ask allocation whether this may run, on which type of GPU and in which class. Raises Refused or BadInput.
 
     What waits within a guarantee counts against it already: else who submits much at once would have it all.
     """
@@ -184,6 +186,12 @@ async def _admit(tx: Tx, share: Share, ask: RunJob, *, runs: int) -> Admission:
             remedy="leave --image out; bring what the command needs in the project's folder",
             code="no_images",
         )
+    if ask.pool == "inference" and not ask.gpus:
+        raise Refused(
+            "pool inference is for work on GPUs",
+            remedy="use --pool interactive or training",
+            code="no_gpus",
+        )
     most = {terms.pool: terms.max_time_s for terms in await shares.pool_terms(tx)}[Pool(ask.pool)]
     if ask.time_limit_s > most:
         raise Refused(
@@ -191,30 +199,54 @@ async def _admit(tx: Tx, share: Share, ask: RunJob, *, runs: int) -> Admission:
             remedy=f"give --time {most}s, and --checkpoint so that the next job can go on",
             code="too_long",
         )
-    asked = Ask(ask.gpus, ask.gpu_type, ask.gpu_memory_bytes, ask.zone)
-    admission = await _admit_ask(tx, ask.share, Pool(ask.pool), asked, yields=False)
-    if not ask.gpus or admission.over_quota or not await _is_beyond(tx, share, ask, runs):
-        return admission
-    return await _admit_ask(tx, ask.share, Pool(ask.pool), asked, yields=True)
+    if not ask.gpus:
+        return "", await _admit_ask(tx, ask.share, Pool(ask.pool), _asked(ask, ""), yields=True)
+    gpu_type = ask.gpu_type or await _choose_type(tx, share, ask)
+    admission = await _admit_ask(tx, ask.share, Pool(ask.pool), _asked(ask, gpu_type), yields=False)
+    if not admission.over_quota and await _is_beyond(tx, share, ask, gpu_type, runs):
+        admission = await _admit_ask(tx, ask.share, Pool(ask.pool), _asked(ask, gpu_type), yields=True)
+    return gpu_type, admission
 
 
-async def _is_beyond(tx: Tx, share: Share, ask: RunJob, runs: int) -> bool:
+async def _choose_type(tx: Tx, share: Share, ask: RunJob) -> str:
+    """Choose a type for an ask that takes any, for limits count by type: one that fits now and within the guarantee.
+
+    Raises Refused with the reasons when none will ever do.
+    """
+    ways: list[tuple[bool, bool, str]] = []
+    quotas = await shares.list_all_quotas(tx)
+    for gpu_type in sorted({quota.gpu_type for quota in quotas if quota.share in share.chain and quota.most}):
+        with suppress(Refused):
+            found = await _admit_ask(tx, ask.share, Pool(ask.pool), _asked(ask, gpu_type), yields=False)
+            ways.append((found.placement is None, found.over_quota, gpu_type))
+    if ways:
+        return min(ways)[2]
+    found = await _admit_ask(tx, ask.share, Pool(ask.pool), _asked(ask, ""), yields=False)
+    return found.placement.gpu_type if found.placement else ""
+
+
+def _asked(ask: RunJob, gpu_type: str) -> Ask:
+    return Ask(ask.gpus, gpu_type, ask.gpu_memory_bytes, ask.zone)
+
+
+async def _is_beyond(tx: Tx, share: Share, ask: RunJob, gpu_type: str, runs: int) -> bool:
     """Say whether this goes beyond a guarantee; admission before it holds the lock under which that stays true."""
     chains = {one.name: one.chain for one in await shares.list_all_shares(tx)}
     promised = rules.promised_gpus(await store.list_promised(tx), chains)
     quotas = [quota for quota in await shares.list_all_quotas(tx) if quota.share in share.chain]
     used = await allocation.guaranteed_in_use(tx)
-    return rules.is_beyond(ask.gpus * rules.at_once(ask.array, runs), ask.gpu_type, quotas, used, promised)
+    return rules.is_beyond(ask.gpus * rules.at_once(ask.array, runs), gpu_type, quotas, used, promised)
 
 
 async def _admit_ask(tx: Tx, share: str, pool: Pool, ask: Ask, *, yields: bool) -> Admission:
     if ask.count:
         return await allocation.admit(tx, share=share, pool=pool, ask=ask, waits=True, yields=yields)
     found = await shares.get_share(tx, share)
-    qos = share_rules.qos_of(pool, over_quota=False)
+    # no quota bounds CPUs, so whoever has a guarantee may take them back
+    qos = share_rules.qos_of(pool, over_quota=True)
     elsewhere = [node.name for node in await fleet.view_fleet(tx) if ask.zone and node.zone != ask.zone]
     return Admission(
-        share=share, pool=pool, account=share, partition=str(pool), qos=qos, user=found.user, over_quota=False,
+        share=share, pool=pool, account=share, partition=str(pool), qos=qos, user=found.user, over_quota=True,
         preemptible=qos in share_rules.PREEMPTIBLE, avoid_nodes=tuple(elsewhere), time_limit_s=0, placement=None,
     )  # fmt: skip
 

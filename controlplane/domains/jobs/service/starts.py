@@ -146,8 +146,7 @@ async def _refusal(tx: Tx, job: Job, start: JobStart, gpu_uuids: Sequence[str]) 
     if job.gpus and set(gpu_uuids) != set(start.gpu_uuids):
         return f"the driver of {start.node} shows other GPUs than the scheduler gave: {', '.join(sorted(gpu_uuids))}"
     cordons = await fleet.cordoned_gpus(tx)
-    held = [f"GPU {uuid} is cordoned: {cordons[uuid].reason}" for uuid in gpu_uuids if uuid in cordons]
-    return "; ".join(held)
+    return "; ".join(f"GPU {uuid} is cordoned" for uuid in gpu_uuids if uuid in cordons)
 
 
 async def _authenticate(tx: Tx, run_id: str, restarts: int, token: str) -> tuple[JobRun, JobStart]:
