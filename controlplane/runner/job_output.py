@@ -75,7 +75,7 @@ class Output:
 
 async def ship_next(spool: Spool, link: JobLink, *, is_last: bool) -> ShippedOutput | None:
     """Ship the next parts of a spool and forget those that were taken. Raises RunOver when nobody ever takes any."""
-    first, parts = spool.first()
+    first, parts = await asyncio.to_thread(spool.first)  # no disk may keep us from emptying the pipes
     if not parts:
         return ShippedOutput(next_sequence=first, is_full=False)
     shipped = await link.ship(first, parts, is_last=is_last)

@@ -9,10 +9,10 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self  # `Any`: the values of a model that is built unchecked
 
 from controlplane.contracts.jobs import CHUNK_BYTES, CHUNKS_AT_ONCE, OutputPart
@@ -104,6 +104,7 @@ class Spool:
         self.folder = folder
         self._held = held
         self._limit_bytes = limit_bytes
+        self._counting = Lock()
         self._next = max((_sequence(path) for path in self._paths()), default=-1) + 1
         self._bytes = sum(path.stat().st_size for path in self._paths())
 
@@ -152,15 +153,15 @@ class Spool:
         lost = 0
         for piece in pieces:
             path = self.folder / f"{self._next:012d}.{piece.stream}.{int(piece.at.timestamp() * 1_000_000)}"
+            fresh = self.folder / "fresh"  # whoever ships must not read half a part
             try:
-                path.write_bytes(piece.data)
+                fresh.write_bytes(piece.data)
+                fresh.replace(path)
             except OSError:  # a full disk must not end the command
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)
                 lost += len(piece.data)
                 continue
             self._next += 1
-            self._bytes += len(piece.data)
+            self._count(len(piece.data))
         return lost
 
     def first(self) -> tuple[int, list[OutputPart]]:
@@ -172,7 +173,7 @@ class Spool:
         """Forget what was taken."""
         for path in self._paths():
             if _sequence(path) < sequence:
-                self._bytes -= path.stat().st_size
+                self._count(-path.stat().st_size)
                 path.unlink()
 
     def close(self, *, keep: bool) -> None:
@@ -180,6 +181,10 @@ class Spool:
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._held)
+
+    def _count(self, size: int) -> None:
+        with self._counting:  # one thread writes down while another forgets
+            self._bytes += size
 
     def _paths(self) -> list[Path]:
         return sorted(path for path in self.folder.iterdir() if path.name[:12].isdecimal() and path.stat().st_size)
