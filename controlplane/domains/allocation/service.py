@@ -47,7 +47,7 @@ async def admit(
     the transaction ends.
     """
     await store.lock_granting(tx)
-    site = await _look_around(tx)
+    site = await look_around(tx)
     found = await _open_share(tx, share)
     claim = claims.claim_of(site, found, pool, yields=yields)
     look = Look.at(ask, claim, site.rooms, tx.now)
@@ -64,7 +64,7 @@ async def admission_of(tx: Tx, *, owner: str, ask: Ask) -> Admission:
     lease = await store.find_live_lease(tx, owner)
     if lease is None:
         raise Conflict(f"{owner} holds no lease", remedy=RETRY)
-    site = await _look_around(tx)
+    site = await look_around(tx)
     found = site.shares[lease.share]
     claim = claims.claim_of(site, found, Pool(lease.pool), yields=lease.over_quota)
     look = Look.at(ask, replace(claim, used=Used()), site.rooms, tx.now)
@@ -188,7 +188,7 @@ async def explain(tx: Tx, actor: Actor, *, share: str, pool: Pool, ask: Ask) -> 
     """
     seen = await shares.show_share(tx, actor, name=share)
     await policy.require(tx, actor, "allocation.explain", Resource("share", share, project=seen.project))
-    site = await _look_around(tx, hide_but=actor.project)
+    site = await look_around(tx, hide_but=actor.project)
     found = await _open_share(tx, share)
     look = Look.at(ask, claims.claim_of(site, found, pool), site.rooms, tx.now)
     placed = placement.choose(look, site.rooms)
@@ -197,13 +197,13 @@ async def explain(tx: Tx, actor: Actor, *, share: str, pool: Pool, ask: Ask) -> 
 
 async def require_possible(tx: Tx, *, share: str, pool: Pool, ask: Ask) -> None:
     """Raise Refused when the ask can never fit the fleet as it reports now, or the share's limits."""
-    site = await _look_around(tx)
+    site = await look_around(tx)
     _require_ever(ask, claims.claim_of(site, await _open_share(tx, share), pool), site)
 
 
 async def free_gpus(tx: Tx) -> tuple[NodeRoom, ...]:
     """Return what every GPU node could take now. For other domains."""
-    return (await _look_around(tx)).rooms
+    return (await look_around(tx)).rooms
 
 
 async def list_expiries(tx: Tx) -> dict[str, datetime | None]:
@@ -235,12 +235,12 @@ async def find_share(tx: Tx, name: str) -> Share | None:
 
 async def wanted_scheduler(tx: Tx) -> SchedulerState:
     """Return what the scheduler ought to know: shares with their users and limits, classes of work, reservations."""
-    site = await _look_around(tx)
+    site = await look_around(tx)
     return wanted.to_state(site, await shares.classes_of_work(tx), await shares.list_windows(tx))
 
 
-async def _look_around(tx: Tx, *, hide_but: str = "") -> Site:
-    """Load everything that a decision needs; `hide_but` is the project that sees no others' work."""
+async def look_around(tx: Tx, *, hide_but: str = "") -> Site:
+    """Load everything that a decision needs; `hide_but` is the project that sees no others' work. For other domains."""
     found = {share.name: share for share in await shares.list_all_shares(tx)}
     quotas = {(quota.share, quota.gpu_type): quota for quota in await shares.list_all_quotas(tx)}
     bound = await store.list_live_gpus(tx)
@@ -288,7 +288,7 @@ async def _free_for(tx: Tx, owner: str, gpu_uuids: Sequence[str]) -> None:
 
 
 async def _require_within(tx: Tx, share: str, pool: Pool, gpu_type: str, count: int, *, yields: bool) -> None:
-    site = await _look_around(tx)
+    site = await look_around(tx)
     claim = claims.claim_of(site, await shares.get_share(tx, share), pool, yields=yields)
     verdict = quota.judge(claim, gpu_type, count)
     if verdict.code:

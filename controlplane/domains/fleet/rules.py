@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 
 from controlplane.domains.fleet.types import (
     DeclaredGpus,
@@ -31,6 +32,7 @@ TYPE_WORDS = frozenset({
 NO_TYPES = frozenset({"nvidia", "tesla", "quadro", "geforce", "rtx", "titan", "graphics", "device", "pro"})
 
 
+@cache  # a site has few kinds of cards and asks for each GPU of it at every decision
 def gpu_type(card_name: str) -> str:
     """Return the site's word for a card: "h100" for "NVIDIA H100 80GB HBM3", "a6000" for "NVIDIA RTX A6000".
 
@@ -135,6 +137,8 @@ def _too_many(declared: DeclaredNode, gpus: tuple[SeenGpu, ...]) -> Iterator[str
 
 def _other_layouts(declared: DeclaredNode, gpus: tuple[SeenGpu, ...]) -> Iterator[str]:
     """The GPUs of a type take its entries in order, as the node counts them."""
+    if not any(entry.mig for entry in declared.gpus) and not any(gpu.mig for gpu in gpus):
+        return
     for word in _declared_counts(declared.gpus):
         layouts = [entry.mig for entry in declared.gpus if entry.type == word for _ in range(entry.count)]
         present = [gpu for gpu in gpus if gpu.type == word and gpu.state == GpuState.PRESENT]

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
+from sqlalchemy import Row
+
 from controlplane.contracts.agent import NodeReport
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import Actor
@@ -127,8 +129,8 @@ async def view_fleet(tx: Tx) -> list[NodeView]:
     declared = {row.name: _to_declared(row) for row in await store.list_declarations(tx)}
     seen = {row.node: row for row in await store.list_observations(tx)}
     gpus: dict[str, list[SeenGpu]] = {}
-    for row in await store.list_gpus(tx):
-        gpus.setdefault(row.node, []).append(_to_seen(row))
+    for found in await store.list_seen(tx):
+        gpus.setdefault(found.node, []).append(_to_seen(found))
     cordons = await cordoned_gpus(tx)
     peers = rules.count_peers((row.driver, gpus.get(name, ())) for name, row in seen.items())
     return [
@@ -165,7 +167,7 @@ def _to_declared_gpus(entry: Mapping[str, object]) -> DeclaredGpus:
     return DeclaredGpus(str(entry["type"]), int(str(entry["count"])), profiles)
 
 
-def _to_seen(row: GpuObservation) -> SeenGpu:
+def _to_seen(row: GpuObservation | Row[store.SeenColumns]) -> SeenGpu:
     return SeenGpu(
         row.uuid,
         row.node,

@@ -1,6 +1,7 @@
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Row, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import defer
 
@@ -8,6 +9,10 @@ from controlplane.contracts.agent import GpuReading, NodeReport
 from controlplane.domains.fleet.tables import CordonedGpu, GpuObservation, NodeDeclaration, NodeObservation
 from controlplane.domains.fleet.types import DeclaredNode, GpuState
 from controlplane.kit.tx import Tx, changed_one
+
+SeenColumns: TypeAlias = tuple[
+    str, str, str, int, str, int, int | None, int | None, int | None, list[str] | None, str
+]  # fmt: skip
 
 
 async def list_declarations(tx: Tx) -> Sequence[NodeDeclaration]:
@@ -25,6 +30,16 @@ async def list_gpus(tx: Tx, node: str | None = None) -> Sequence[GpuObservation]
     if node is not None:
         query = query.where(GpuObservation.node == node)
     return (await tx.session.scalars(query.options(defer(GpuObservation.reading, raiseload=True)))).all()
+
+
+async def list_seen(tx: Tx) -> Sequence[Row[SeenColumns]]:
+    """Return the same of the whole site as plain rows, for that is asked at every decision of placement."""
+    g = GpuObservation
+    query = select(
+        g.uuid, g.node, g.name, g.memory_total_bytes, g.state, g.position, g.minor, g.nvlink_island, g.numa_node, g.mig,
+        g.vbios,
+    )  # fmt: skip
+    return (await tx.session.execute(query.order_by(g.node, g.position))).all()
 
 
 async def find_gpu(tx: Tx, uuid: str) -> GpuObservation | None:

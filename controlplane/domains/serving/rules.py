@@ -36,7 +36,8 @@ def plan_replicas(
     live = [r for r in replicas if r.state in LIVE]
     current = [r for r in live if r.revision_id == revision_id and not _is_aged(r, now)]
     current = current if floor is None else _firm_first(current, min(floor, desired))
-    older = [r for r in live if r not in current]
+    kept = {r.id for r in current}
+    older = [r for r in live if r.id not in kept]
     ready = [r for r in current if r.state == ReplicaState.READY]
     surplus = sorted(current, key=_goes_first)[: max(0, len(current) - desired)]
     drain = [*surplus, *(older if len(ready) >= desired else [])]
