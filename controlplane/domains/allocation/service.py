@@ -34,22 +34,33 @@ from controlplane.kit.ids import new_id
 from controlplane.kit.paging import Page
 from controlplane.kit.tx import Tx
 
+LOADED = "allocation.site"  # where a transaction keeps what it loaded
 RETRY = "the run ends; a new one starts by itself"
 
 
+async def hold_granting(tx: Tx) -> None:
+    """Hold the site's granting lock until the transaction ends.
+
+    Every verb that changes leases does; who locks rows of its own and then calls one takes this before, or two of them
+    wait for each other.
+    """
+    await store.lock_granting(tx)
+
+
 async def admit(
-    tx: Tx, *, share: str, pool: Pool, ask: Ask, waits: bool = False, yields: bool = False, preempts: bool = True
-) -> Admission:
+    tx: Tx, *, share: str, pool: Pool, ask: Ask, waits: bool = False, yields: bool = False, firm: bool = False,
+    preempts: bool = True,
+) -> Admission:  # fmt: skip
     """Say how work runs; raises Refused (`no_fit`, `over_quota`, `no_quota`) with reasons and the way forward.
 
     What `waits` in the engine's queue needs no room now, only that it can ever have it. What `yields` may be preempted
-    by anybody who keeps within a guarantee. `preempts` says that the engine can. Holds the site's granting lock until
-    the transaction ends.
+    by anybody who keeps within a guarantee; what is `firm` must be within its own, or it is `beyond_guarantee`.
+    `preempts` says that the engine can.
     """
     await store.lock_granting(tx)
     site = await look_around(tx)
     found = await _open_share(tx, share)
-    claim = claims.claim_of(site, found, pool, yields=yields)
+    claim = claims.claim_of(site, found, pool, yields=yields, firm=firm)
     look = Look.at(ask, claim, site.rooms, tx.now)
     placed = placement.choose(look, site.rooms, preempts=preempts)
     if placed is None and waits:
@@ -61,6 +72,7 @@ async def admit(
 
 async def admission_of(tx: Tx, *, owner: str, ask: Ask) -> Admission:
     """Say how the holder of a lease runs, as it was let in. Raises Conflict when its lease is over."""
+    await store.lock_granting(tx)
     lease = await store.find_live_lease(tx, owner)
     if lease is None:
         raise Conflict(f"{owner} holds no lease", remedy=RETRY)
@@ -87,6 +99,7 @@ async def grant_lease(
     store.add(tx, lease)
     await tx.session.flush()
     await audit.record(tx, actor, "lease.granted", lease.id, **_facts(lease))
+    _note_grant(tx, lease)
     return lease
 
 
@@ -101,12 +114,15 @@ async def bind_gpus(
     lease = await store.find_live_lease(tx, owner)
     if lease is None or len(set(gpu_uuids)) != lease.count or await store.list_gpus_of(tx, lease.id):
         raise Conflict(f"{owner} holds no lease of {len(gpu_uuids)} GPUs that is not bound", remedy=RETRY)
+    gpu_type = await _type_of(tx, gpu_uuids)
+    if gpu_type not in ("", lease.gpu_type):
+        raise Conflict(f"{owner} was granted {lease.gpu_type} and got {gpu_type}", remedy=RETRY)
     await _free_for(tx, lease.owner, gpu_uuids)
     lease.node, lease.expires_at = node, expires_at or lease.expires_at
-    lease.gpu_type = await _type_of(tx, gpu_uuids) or lease.gpu_type
     for uuid in gpu_uuids:
         store.add(tx, LeasedGpu(lease_id=lease.id, gpu_uuid=uuid))
     await tx.session.flush()
+    _forget(tx)
 
 
 async def begin_lease(
@@ -136,6 +152,7 @@ async def begin_lease(
     for uuid in gpu_uuids:
         store.add(tx, LeasedGpu(lease_id=lease.id, gpu_uuid=uuid))
     await tx.session.flush()
+    _forget(tx)
     await audit.record(tx, actor, "lease.granted", lease.id, gpus=list(gpu_uuids), **_facts(lease))
     return lease
 
@@ -143,6 +160,7 @@ async def begin_lease(
 async def renew_lease(tx: Tx, actor: Actor, *, owner: str, expires_at: datetime) -> None:
     """Move the end of the owner's lease. Raises Conflict when it is over."""
     await policy.require(tx, actor, "lease.renew", owner)
+    await store.lock_granting(tx)
     lease = await store.find_live_lease(tx, owner)
     if lease is None:
         raise Conflict(f"{owner} holds no lease", remedy=RETRY)
@@ -153,6 +171,7 @@ async def renew_lease(tx: Tx, actor: Actor, *, owner: str, expires_at: datetime)
 async def end_lease(tx: Tx, actor: Actor, *, owner: str, reason: str) -> None:
     """End the owner's lease, if it has one."""
     await policy.require(tx, actor, "lease.end", owner)
+    await store.lock_granting(tx)
     lease = await store.find_live_lease(tx, owner)
     if lease is not None:
         await _end(tx, actor, lease, reason)
@@ -161,6 +180,7 @@ async def end_lease(tx: Tx, actor: Actor, *, owner: str, reason: str) -> None:
 async def expire_leases(tx: Tx, actor: Actor) -> int:
     """End leases whose time is over: the engine has ended their work by then. Return how many."""
     await policy.require(tx, actor, "lease.end", "site")
+    await store.lock_granting(tx)
     expired = await store.list_expired(tx)
     for lease in expired:
         await _end(tx, actor, lease, "its time is over")
@@ -190,7 +210,8 @@ async def explain(tx: Tx, actor: Actor, *, share: str, pool: Pool, ask: Ask) -> 
     await policy.require(tx, actor, "allocation.explain", Resource("share", share, project=seen.project))
     site = await look_around(tx, hide_but=actor.project)
     found = await _open_share(tx, share)
-    look = Look.at(ask, claims.claim_of(site, found, pool), site.rooms, tx.now)
+    claim = claims.claim_of(site, found, pool, tells=actor.project)
+    look = Look.at(ask, claim, site.rooms, tx.now)
     placed = placement.choose(look, site.rooms)
     return explaining.explain(look, site.rooms, placed, claims.admission(look, found, site.rooms, placed))
 
@@ -239,22 +260,59 @@ async def wanted_scheduler(tx: Tx) -> SchedulerState:
     return wanted.to_state(site, await shares.classes_of_work(tx), await shares.list_windows(tx))
 
 
+async def list_closings(tx: Tx) -> dict[str, datetime]:
+    """Return when maintenance begins on each node that has some before it. For other domains."""
+    ahead = [window for window in await shares.list_windows(tx) if window.kind == "maintenance"]
+    return {node: window.starts_at for window in reversed(ahead) for node in window.nodes}
+
+
+async def longest_s(tx: Tx, pool: Pool) -> int:
+    """Return the longest that work of a pool runs. For other domains."""
+    return next(terms.max_time_s for terms in await shares.pool_terms(tx) if terms.pool is pool)
+
+
 async def look_around(tx: Tx, *, hide_but: str = "") -> Site:
-    """Load everything that a decision needs; `hide_but` is the project that sees no others' work. For other domains."""
-    found = {share.name: share for share in await shares.list_all_shares(tx)}
-    quotas = {(quota.share, quota.gpu_type): quota for quota in await shares.list_all_quotas(tx)}
-    bound = await store.list_live_gpus(tx)
-    leases = tuple(
-        _to_fact(row, found, tuple(bound.get(row.id, ())), hide_but) for row in await store.list_live_leases(tx)
-    )
+    """Load everything that a decision needs, once a transaction; `hide_but` is a tenant's project. For other domains.
+
+    What a grant changes is changed in what was loaded; whatever else changes leases lets it be loaded anew.
+    """
+    known = tx.session.info.get(LOADED)
+    if isinstance(known, Site) and not hide_but:
+        return known
+    books = await _books(tx, hide_but)
     seen = await fleet.view_fleet(tx)
+    found = rooms.to_rooms(seen, books.leases, await shares.list_windows(tx), tells=not hide_but)
+    site = replace(books, rooms=found)
+    if not hide_but:
+        tx.session.info[LOADED] = site
+    return site
+
+
+async def _books(tx: Tx, hide_but: str = "") -> Site:
+    """Load who may use what and who does, without the fleet."""
+    found = {share.name: share for share in await shares.list_all_shares(tx)}
+    bound = await store.list_live_gpus(tx)
     return Site(
         shares=found,
         terms={pool.pool: pool for pool in await shares.pool_terms(tx)},
-        quotas=quotas,
-        leases=leases,
-        rooms=rooms.to_rooms(seen, leases, await shares.list_windows(tx)),
+        quotas={(quota.share, quota.gpu_type): quota for quota in await shares.list_all_quotas(tx)},
+        leases=tuple(
+            _to_fact(row, found, tuple(bound.get(row.id, ())), hide_but) for row in await store.list_live_leases(tx)
+        ),
+        rooms=(),
     )
+
+
+def _note_grant(tx: Tx, lease: Lease) -> None:
+    site = tx.session.info.get(LOADED)
+    if isinstance(site, Site):
+        fact = _to_fact(lease, site.shares, (), "")
+        left = rooms.with_grant(site.rooms, lease.node, lease.gpu_type, lease.count)
+        tx.session.info[LOADED] = replace(site, leases=(*site.leases, fact), rooms=left)
+
+
+def _forget(tx: Tx) -> None:
+    tx.session.info.pop(LOADED, None)
 
 
 async def _open_share(tx: Tx, name: str) -> Share:
@@ -288,8 +346,8 @@ async def _free_for(tx: Tx, owner: str, gpu_uuids: Sequence[str]) -> None:
 
 
 async def _require_within(tx: Tx, share: str, pool: Pool, gpu_type: str, count: int, *, yields: bool) -> None:
-    site = await look_around(tx)
-    claim = claims.claim_of(site, await shares.get_share(tx, share), pool, yields=yields)
+    books = await _books(tx)
+    claim = claims.claim_of(books, await shares.get_share(tx, share), pool, yields=yields)
     verdict = quota.judge(claim, gpu_type, count)
     if verdict.code:
         raise Conflict(verdict.why, remedy=verdict.remedy, code=verdict.code)
@@ -297,13 +355,15 @@ async def _require_within(tx: Tx, share: str, pool: Pool, gpu_type: str, count: 
 
 async def _type_of(tx: Tx, gpu_uuids: Sequence[str]) -> str:
     """Return the one type of these GPUs, "" when no agent has reported them."""
-    seen = {gpu.uuid: gpu for node in await fleet.view_fleet(tx) for gpu in node.gpus}
-    types = {seen[uuid].type for uuid in gpu_uuids if uuid in seen}
-    return types.pop() if len(types) == 1 else ""
+    types = set((await fleet.find_types(tx, gpu_uuids)).values())
+    if len(types) > 1:
+        raise Conflict(f"GPUs of several types: {', '.join(sorted(types))}", remedy=RETRY)
+    return types.pop() if types else ""
 
 
 async def _end(tx: Tx, actor: Actor, lease: Lease, reason: str) -> None:
     await store.mark_ended(tx, lease, reason)
+    _forget(tx)
     await audit.record(tx, actor, "lease.ended", lease.id, owner=lease.owner, reason=reason)
 
 

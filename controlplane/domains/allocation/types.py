@@ -11,7 +11,8 @@ class Ask:
     """`count` whole GPUs on one node. `type` or `zone` "" means any one; `memory_bytes` is needed on each GPU.
 
     `apart` are nodes that hold copies already, one entry for each; `near` are nodes that have what the work loads.
-    `time_s` is how long it wants to run, 0 as long as its pool lets it.
+    `time_s` is how long it wants to run, 0 as long as its pool lets it. The leases of `spared` owners are never ended
+    for it.
     """
 
     count: int
@@ -21,6 +22,7 @@ class Ask:
     apart: tuple[str, ...] = ()
     near: frozenset[str] = frozenset()
     time_s: int = 0
+    spared: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ class Used:
 class Claim:
     """For whom is asked: a share with what it is a part of, its pool, what bounds it and what is in use.
 
-    What `yields` runs as work beyond its guarantee though it may be within.
+    What `yields` runs as work beyond its guarantee though it may be within; what is `firm` must be within. `tells` is
+    the project of a tenant who asks and reads nothing of others.
     """
 
     chain: tuple[str, ...]
@@ -104,6 +107,8 @@ class Claim:
     quotas: Mapping[tuple[str, str], Quota]
     used: Used
     yields: bool = False
+    firm: bool = False
+    tells: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,7 +159,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Admission:
-    """How work that was let in is run: `time_limit_s` is the longest that it gets, up to the next maintenance."""
+    """How work that was let in is run: on GPUs of this one type, at most until shortly before the next reservation."""
 
     share: str
     pool: Pool
@@ -167,6 +172,7 @@ class Admission:
     avoid_nodes: tuple[str, ...]
     time_limit_s: int
     placement: Placement | None  # None: it waits in the engine's queue
+    gpu_type: str = ""
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,11 @@ async def find_gpus(tx: Tx, node: str, indexes: Iterable[int]) -> tuple[SeenGpu,
     return tuple(gpu for gpu in seen if gpu.state == GpuState.PRESENT and gpu.device in wanted)
 
 
+async def find_types(tx: Tx, uuids: Iterable[str]) -> dict[str, str]:
+    """Return the type of each of these GPUs that a node ever told of. For other domains."""
+    return {uuid: rules.gpu_type(name) for uuid, name in await store.list_names(tx, uuids)}
+
+
 async def declared_since(tx: Tx) -> dict[str, datetime]:
     """Return the declared nodes and since when they are. For other domains."""
     return {row.name: row.declared_at for row in await store.list_declarations(tx)}

@@ -42,6 +42,11 @@ async def list_seen(tx: Tx) -> Sequence[Row[SeenColumns]]:
     return (await tx.session.execute(query.order_by(g.node, g.position))).all()
 
 
+async def list_names(tx: Tx, uuids: Iterable[str]) -> Sequence[Row[tuple[str, str]]]:
+    query = select(GpuObservation.uuid, GpuObservation.name).where(GpuObservation.uuid.in_(list(uuids)))
+    return (await tx.session.execute(query)).all()
+
+
 async def find_gpu(tx: Tx, uuid: str) -> GpuObservation | None:
     query = select(GpuObservation).where(GpuObservation.uuid == uuid).execution_options(populate_existing=True)
     return (await tx.session.scalars(query)).one_or_none()

@@ -13,7 +13,7 @@ from controlplane.domains.allocation.types import Ask
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import SYSTEM
 from controlplane.domains.fleet import service as fleet
-from controlplane.domains.fleet.types import NodeState
+from controlplane.domains.fleet.types import NodeState, NodeView
 from controlplane.domains.pki import service as pki
 from controlplane.domains.serving import rules, store
 from controlplane.domains.serving.service import RECENT
@@ -34,6 +34,7 @@ REGISTER_WITHIN = timedelta(minutes=10)
 LOAD_WITHIN = timedelta(minutes=30)
 DRAIN_WITHIN = timedelta(seconds=60)
 STOP_GRACE_S = 40.0
+MOST_STARTS = 50  # of one transaction, which holds the granting lock
 SILENCE_COUNTS_AFTER = timedelta(seconds=15)  # the api must have listened this long before a missing renewal is one
 BEAT_IS_FRESH = timedelta(seconds=3)
 
@@ -61,6 +62,14 @@ class Start:
     order: RunOrder
 
 
+@dataclass(frozen=True)
+class Waits:
+    """What is asked of runs that wait: when each lease ends, by its owner, and the longest that a run gets."""
+
+    expiries: Mapping[str, datetime | None]
+    longest_s: int
+
+
 class ServingLoops:
     """One step of each loop a call; the caller repeats them."""
 
@@ -80,8 +89,10 @@ class ServingLoops:
         """Add wanted replicas and drain surplus ones."""
         async with self._database.transaction() as tx:
             await store.lock_converging(tx)
+            await allocation.hold_granting(tx)
+            closings = await allocation.list_closings(tx)
             for endpoint in await store.list_all_endpoints(tx):
-                await self._plan_endpoint(tx, endpoint)
+                await self._plan_endpoint(tx, endpoint, closings)
 
     async def start(self) -> None:
         """Grant leases to wanted replicas and start their runs."""
@@ -102,6 +113,7 @@ class ServingLoops:
             beat = await store.find_beat(tx, "api")
             if beat is None or tx.now - beat.at > BEAT_IS_FRESH or tx.now - beat.up_since < SILENCE_COUNTS_AFTER:
                 return
+            await allocation.hold_granting(tx)
             for replica in await store.list_silent(tx):
                 await _end(tx, replica, ReplicaState.LOST, f"no renewal since its lease ended; node {replica.node}")
 
@@ -109,18 +121,19 @@ class ServingLoops:
         """Compare with the engine: end replicas whose run is over, stop runs that no replica needs."""
         runs = await self._engine.observe()
         async with self._database.transaction() as tx:
+            await allocation.hold_granting(tx)
             unfinished = {replica.id: replica for replica in await store.list_unfinished(tx)}
-            leases = await allocation.list_expiries(tx)
-            overdue = [id_ for id_, replica in unfinished.items() if await _settle(tx, replica, runs.get(id_), leases)]
+            waits = Waits(await allocation.list_expiries(tx), await allocation.longest_s(tx, Pool.INFERENCE))
+            overdue = [id_ for id_, replica in unfinished.items() if await _settle(tx, replica, runs.get(id_), waits)]
         for name in [*_orphans(runs, set(unfinished)), *overdue]:
             try:
                 await self._engine.stop(name, grace_s=STOP_GRACE_S)
             except Unavailable as error:
                 log.warning("run.stop_postponed", run=name, error=error.detail)
 
-    async def _plan_endpoint(self, tx: Tx, endpoint: Endpoint) -> None:
+    async def _plan_endpoint(self, tx: Tx, endpoint: Endpoint, closings: Mapping[str, datetime]) -> None:
         replicas = await store.list_replicas(tx, endpoint.id, RECENT, lock=True)
-        facts = [_to_fact(replica) for replica in replicas]
+        facts = [_to_fact(replica, closings.get(replica.node)) for replica in replicas]
         plan = rules.plan_replicas(endpoint.replicas, endpoint.revision_id, facts, tx.now, endpoint.floor)
         for _ in range(plan.add):
             await _add_replica(tx, endpoint)
@@ -131,22 +144,25 @@ class ServingLoops:
             endpoint.wait_reason = plan.wait_reason
 
     async def _load_starts(self) -> list[Start]:
-        """Return what may start now. A replica without room stays wanted, with the reasons."""
+        """Return what may start now, a few at a time. A replica without room stays wanted, with the reasons."""
         async with self._database.transaction() as tx:
             await store.lock_converging(tx)
-            wanted = [
-                r for r in await store.list_unfinished(tx) if r.state in (ReplicaState.WANTED, ReplicaState.STARTING)
-            ]
+            await allocation.hold_granting(tx)
+            wanted = await store.list_starting(tx)
+            if not wanted:
+                return []
             revisions = await store.get_revisions(tx, {r.revision_id for r in wanted})
-            starts = []
+            starts, refused, nodes = list[Start](), set[tuple[str, str]](), await fleet.view_fleet(tx)
             for replica in wanted:
-                if replica.engine_ref:
+                kind = replica.endpoint_id, replica.revision_id
+                if len(starts) == MOST_STARTS or (replica.state == ReplicaState.WANTED and kind in refused):
                     continue
                 revision = revisions[replica.revision_id]
                 if replica.state == ReplicaState.WANTED and not await self._admit(tx, replica, revision):
+                    refused.add(kind)
                     continue
                 try:
-                    starts.append(await self._prepare(tx, replica, revision))
+                    starts.append(await self._prepare(tx, replica, revision, nodes))
                 except Conflict as lost:
                     await _end(tx, replica, ReplicaState.FAILED, lost.detail)
             return starts
@@ -173,31 +189,37 @@ class ServingLoops:
                 pool=Pool.INFERENCE,
                 ask=ask,
                 yields=replica.yields,
+                firm=not replica.yields,
                 preempts=self._engine.abilities.many_nodes,  # the one-box engine ends nobody for another
             )
         except Refused as refusal:
-            endpoint.wait_reason = f"waits for GPUs: {'; '.join(refusal.reasons)}. {refusal.remedy}"
-            return False
-        if admission.over_quota and not replica.yields:
-            endpoint.wait_reason = rules.beyond_guarantee(endpoint.name, endpoint.project)
+            if refusal.code == "beyond_guarantee":
+                endpoint.wait_reason = rules.beyond_guarantee(endpoint.name, endpoint.project)
+            else:
+                endpoint.wait_reason = f"waits for GPUs: {'; '.join(refusal.reasons)}. {refusal.remedy}"
             return False
         replica.time_limit_s = min(RUN_LIMIT_S, admission.time_limit_s)
         expires_at = rules.lease_ends_at(tx.now, replica.time_limit_s, waits=True)
         await allocation.grant_lease(tx, SYSTEM, owner=replica.id, ask=ask, admission=admission, expires_at=expires_at)
         return True
 
-    async def _prepare(self, tx: Tx, replica: Replica, revision: Revision) -> Start:
+    async def _prepare(self, tx: Tx, replica: Replica, revision: Revision, nodes: Sequence[NodeView]) -> Start:
+        """Return what the engine is told. Raises Conflict when the replica's lease is over."""
         model = await tx.session.get_one(Model, revision.model)
         endpoint = await tx.session.get_one(Endpoint, replica.endpoint_id)
         spec = self._spec(replica, revision, model, endpoint.name)
+        let_in = None
+        if revision.gpus:
+            let_in = await allocation.admission_of(tx, owner=replica.id, ask=_ask(revision, endpoint))
+        unfit = let_in.avoid_nodes if let_in else ()
         order = RunOrder(
             name=replica.id,
             argv=(self._place.python, "-m", "controlplane.main.runner", "--spec-env", "REDOUBT_RUN_SPEC"),
             environment={"REDOUBT_RUN_SPEC": spec.model_dump_json()},
             gpus=revision.gpus,
-            gpu_type=revision.gpu_type,
+            gpu_type=let_in.gpu_type if let_in else "",
             time_limit_s=replica.time_limit_s,
-            avoid_nodes=await _nodes_to_avoid(tx, replica, revision, endpoint),
+            avoid_nodes=await _nodes_to_avoid(tx, endpoint, nodes, unfit),
             account=endpoint.project,
             partition=Pool.INFERENCE,
             qos=share_rules.qos_of(Pool.INFERENCE, over_quota=replica.yields),
@@ -247,24 +269,35 @@ def _orphans(runs: dict[str, ObservedRun], unfinished: set[str]) -> list[str]:
     ]
 
 
-async def _settle(tx: Tx, replica: Replica, run: ObservedRun | None, leases: Mapping[str, datetime | None]) -> bool:
+async def _settle(tx: Tx, replica: Replica, run: ObservedRun | None, waits: Waits) -> bool:
     """Judge one unfinished replica by its run; say whether the run must be stopped."""
     if replica.state == ReplicaState.WANTED or replica.started_at is None:
         return False
     if run is None and not (replica.engine_ref and tx.now - replica.started_at > APPEAR_WITHIN):
         return False
     if run is None or run.state == EngineState.ENDED:
-        state = ReplicaState.ENDED if replica.state == ReplicaState.DRAINING else ReplicaState.FAILED
+        gone = replica.state == ReplicaState.DRAINING or (run is not None and rules.was_preempted(run.reason))
+        state = ReplicaState.ENDED if gone else ReplicaState.FAILED
         await _end(tx, replica, state, f"its run ended: {run.reason if run else 'the engine no longer knows it'}")
         return False
     if replica.state == ReplicaState.STARTING and run.state == EngineState.WAITING:
         replica.reason = f"waits in the engine: {run.reason}"
         replica.started_at = tx.now  # the time to register counts from when it runs
-        if rules.is_due(leases.get(replica.id), tx.now, replica.time_limit_s):
-            expires_at = rules.lease_ends_at(tx.now, replica.time_limit_s, waits=True)
-            await allocation.renew_lease(tx, SYSTEM, owner=replica.id, expires_at=expires_at)
-        return False
+        return await _waits_too_long(tx, replica, waits)
     return await _is_late(tx, replica)
+
+
+async def _waits_too_long(tx: Tx, replica: Replica, waits: Waits) -> bool:
+    """Renew the lease of a run that waits; one whose time was cut before a reservation starts over instead."""
+    expires_at = waits.expiries.get(replica.id)
+    if replica.time_limit_s < min(RUN_LIMIT_S, waits.longest_s):
+        if rules.is_stale(expires_at, tx.now, replica.time_limit_s):
+            await _end(tx, replica, ReplicaState.ENDED, "it no longer fits before a reservation; another asks anew")
+            return True
+    elif rules.is_due(expires_at, tx.now, replica.time_limit_s):
+        renewed = rules.lease_ends_at(tx.now, replica.time_limit_s, waits=True)
+        await allocation.renew_lease(tx, SYSTEM, owner=replica.id, expires_at=renewed)
+    return False
 
 
 async def _is_late(tx: Tx, replica: Replica) -> bool:
@@ -315,7 +348,10 @@ def _move(tx: Tx, replica: Replica, state: ReplicaState) -> None:
 
 
 def _ask(revision: Revision, endpoint: Endpoint, copies: Sequence[Replica] = ()) -> Ask:
-    """Ask for a replica's GPUs, away from its endpoint's other replicas and near where the model was loaded."""
+    """Ask for a replica's GPUs, away from its endpoint's other replicas and near where the model was loaded.
+
+    None of them that is ready is ended for it.
+    """
     return Ask(
         revision.gpus,
         revision.gpu_type,
@@ -324,10 +360,11 @@ def _ask(revision: Revision, endpoint: Endpoint, copies: Sequence[Replica] = ())
         apart=tuple(copy.node for copy in copies if copy.node and copy.state not in OVER),
         near=frozenset(copy.node for copy in copies if copy.node and copy.revision_id == revision.id),
         time_s=RUN_LIMIT_S,
+        spared=frozenset(copy.id for copy in copies if copy.state == ReplicaState.READY),
     )
 
 
-def _to_fact(replica: Replica) -> ReplicaFact:
+def _to_fact(replica: Replica, closes_at: datetime | None = None) -> ReplicaFact:
     return ReplicaFact(
         id=replica.id,
         revision_id=replica.revision_id,
@@ -336,25 +373,25 @@ def _to_fact(replica: Replica) -> ReplicaFact:
         ready_at=replica.ready_at,
         yields=replica.yields,
         time_limit_s=replica.time_limit_s,
+        started_at=replica.started_at,
+        closes_at=closes_at,
     )
 
 
-async def _nodes_to_avoid(tx: Tx, replica: Replica, revision: Revision, endpoint: Endpoint) -> tuple[str, ...]:
-    """Return compute nodes of another zone, too small, silent, revoked, or not heard of since they lost a replica.
-
-    Raises Conflict when the replica's lease is over.
-    """
+async def _nodes_to_avoid(
+    tx: Tx, endpoint: Endpoint, nodes: Sequence[NodeView], unfit: Sequence[str]
+) -> tuple[str, ...]:
+    """Return compute nodes of another zone, unfit, silent, revoked, or not heard of since they lost a replica."""
     lost_at = {
         replica.node: replica.ended_at
         for replica in await store.list_replicas(tx, endpoint.id, rules.AVOID_FOR)
         if replica.state == ReplicaState.LOST and replica.ended_at
     }
-    unfit = {refusal.node for refusal in await pki.list_refusals(tx) if refusal.before is None}
-    if revision.gpus:
-        unfit.update((await allocation.admission_of(tx, owner=replica.id, ask=_ask(revision, endpoint))).avoid_nodes)
-    nodes = [node for node in await fleet.view_fleet(tx) if node.gpus and node.state != NodeState.UNDECLARED]
+    out = {*unfit, *(refusal.node for refusal in await pki.list_refusals(tx) if refusal.before is None)}
     return tuple(
         node.name
         for node in nodes
-        if node.name in unfit or node.zone != endpoint.zone or rules.is_doubtful(node, lost_at.get(node.name))
+        if node.gpus
+        and node.state != NodeState.UNDECLARED
+        and (node.name in out or node.zone != endpoint.zone or rules.is_doubtful(node, lost_at.get(node.name)))
     )

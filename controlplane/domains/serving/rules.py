@@ -13,6 +13,8 @@ FAILURE_MEMORY = timedelta(minutes=30)
 PROVEN_AFTER = timedelta(seconds=60)
 RENEW_AFTER = 6 / 7  # of the time that its job gets; each of several a little sooner than the next
 STAGGER = 1 / 14
+LOADS_WITHIN = timedelta(minutes=30)
+STALE_AFTER = timedelta(minutes=4)  # less than what allocation leaves between the end of work and a reservation
 AVOID_FOR = timedelta(minutes=10)
 QUEUES_FOR = timedelta(hours=1)  # a lease outlives its run's limit by this while the run waits in the engine
 ENDS_LATE = timedelta(minutes=15)  # between a run's limit and the moment when no process of it can be left
@@ -88,6 +90,18 @@ def is_due(expires_at: datetime | None, now: datetime, time_limit_s: int) -> boo
     return expires_at is not None and expires_at < lease_ends_at(now, time_limit_s, waits=True) - QUEUES_FOR / 2
 
 
+def was_preempted(reason: str) -> bool:
+    """Say whether an engine's words mean that a run made room for another: no fault of its own."""
+    return "preempted" in reason.lower()
+
+
+def is_stale(expires_at: datetime | None, now: datetime, time_limit_s: int) -> bool:
+    """Say whether a run whose time was cut before a reservation waits so long that it no longer fits before it."""
+    return expires_at is not None and now - (expires_at - timedelta(seconds=time_limit_s) - ENDS_LATE - QUEUES_FOR) > (
+        STALE_AFTER
+    )
+
+
 def is_doubtful(node: NodeView, lost_at: datetime | None) -> bool:
     """Say whether a new replica should keep off a node: it is silent, or has said nothing since it lost one."""
     if node.state == NodeState.SILENT:
@@ -96,11 +110,18 @@ def is_doubtful(node: NodeView, lost_at: datetime | None) -> bool:
 
 
 def _is_aged(replica: ReplicaFact, now: datetime) -> bool:
-    """Say whether a replica nears the end of its job's time, so that another must be ready before."""
+    """Say whether a replica nears the end of its job's time, so that another must be ready before.
+
+    Its job ends at its limit, counted from its start, or when maintenance begins if that is sooner.
+    """
+    since = replica.started_at or replica.ready_at
+    if replica.ready_at is None or since is None:
+        return False
+    limit = timedelta(seconds=replica.time_limit_s)
+    if replica.closes_at is not None:
+        limit = min(limit, max(replica.closes_at - since, timedelta(0)))
     sooner = STAGGER * (sha256(replica.id.encode()).digest()[0] / 256)
-    return replica.ready_at is not None and now - replica.ready_at > timedelta(
-        seconds=replica.time_limit_s * (RENEW_AFTER - sooner)
-    )
+    return now - since > max(limit / 2, min(limit * (RENEW_AFTER - sooner), limit - LOADS_WITHIN))
 
 
 def _hold(replicas: list[ReplicaFact], revision_id: str, now: datetime) -> timedelta:

@@ -150,6 +150,7 @@ async def register_run(tx: Tx, *, ask: RegisterRun, lease_s: float) -> str:
     """Accept a run once, by its nonce, and return its token. Raises Unauthenticated, or Conflict over its GPUs."""
     actor = Actor(ask.replica_id, Role.RUN)
     await policy.require(tx, actor, "replica.register", ask.replica_id)
+    await allocation.hold_granting(tx)
     replica = await store.find_replica(tx, ask.replica_id)
     if replica is None or not replica.nonce or not compare_digest(replica.nonce.encode(), ask.nonce.encode()):
         raise Unauthenticated(
@@ -178,6 +179,8 @@ async def renew_run(tx: Tx, *, replica_id: str, token: str, ask: RenewRun, lease
     """Renew a run's lease and take its phase. A replica that is over is told so and must never serve again."""
     actor = Actor(replica_id, Role.RUN)
     await policy.require(tx, actor, "replica.renew", replica_id)
+    if ask.phase is RunPhase.FAILED:
+        await allocation.hold_granting(tx)
     replica = await store.find_replica(tx, replica_id)
     if replica is None or not compare_digest(replica.run_token_sha256, sha256_hex(token.encode())):
         raise Unauthenticated("unknown replica or token", remedy="the run ends; a new one starts by itself")

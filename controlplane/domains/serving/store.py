@@ -102,6 +102,13 @@ async def list_unfinished(tx: Tx) -> Sequence[Replica]:
     return (await tx.session.scalars(query)).all()
 
 
+async def list_starting(tx: Tx) -> Sequence[Replica]:
+    """Return, locked, the replicas that the engine has not been told of, the oldest first."""
+    told_not = Replica.state.in_((ReplicaState.WANTED, ReplicaState.STARTING)) & (Replica.engine_ref == "")
+    query = select(Replica).where(told_not).order_by(Replica.created_at, Replica.id).with_for_update()
+    return (await tx.session.scalars(query)).all()
+
+
 async def list_silent(tx: Tx) -> Sequence[Replica]:
     """Return registered replicas whose lease has run out, locked."""
     late = Replica.state.in_(REGISTERED) & (Replica.lease_expires_at < tx.now)

@@ -32,6 +32,8 @@ class ReplicaFact:
     ready_at: datetime | None = None
     yields: bool = False
     time_limit_s: int = 7 * 24 * 3600
+    started_at: datetime | None = None
+    closes_at: datetime | None = None  # when maintenance of its node begins
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ async def set_quota(tx: Tx, actor: Actor, *, quota: Quota) -> Quota:
         raise BadInput(
             f"{quota.guaranteed} guaranteed of at most {quota.most}", remedy="guarantee no more than the limit"
         )
+    await store.lock_shares(tx)
     await _check_promises(tx, share, quota)
     await store.mark_quota(tx, quota.share, quota.gpu_type, quota.guaranteed, quota.most)
     facts = {"gpu_type": quota.gpu_type, "guaranteed": quota.guaranteed, "most": quota.most}
@@ -200,7 +201,7 @@ async def _check_parent(tx: Tx, kind: ShareKind, parent: str) -> None:
 
 
 async def _next_slot(tx: Tx, slots: int) -> int:
-    await store.lock_slots(tx)
+    await store.lock_shares(tx)
     slot = rules.free_slot((row.slot for row in await store.list_shares(tx) if row.slot is not None), slots)
     if slot is None:
         raise Refused(

@@ -6,12 +6,12 @@ from sqlalchemy.dialects.postgresql import insert
 from controlplane.domains.shares.tables import PoolRow, ReservationRow, Share, ShareQuota
 from controlplane.kit.tx import Tx
 
-SLOTS = 0x510715  # any constant: one advisory lock for the whole site
+SHARES = 0x510715  # any constant: one advisory lock for the whole site
 
 
-async def lock_slots(tx: Tx) -> None:
-    """Let one transaction at a time give out slots."""
-    await tx.session.execute(text("select pg_advisory_xact_lock(:key)"), {"key": SLOTS})
+async def lock_shares(tx: Tx) -> None:
+    """Let one transaction at a time give out slots and guarantees."""
+    await tx.session.execute(text("select pg_advisory_xact_lock(:key)"), {"key": SHARES})
 
 
 def add(tx: Tx, row: Share | ReservationRow) -> None:

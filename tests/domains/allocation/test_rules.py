@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from controlplane.domains.allocation.rules import quota
 from controlplane.domains.allocation.rules.explain import judge_gpus, refuse
-from controlplane.domains.allocation.rules.placement import choose, could_ever_fit, group
+from controlplane.domains.allocation.rules.placement import choose, could_ever_fit, group, type_of_waiting, usable
 from controlplane.domains.allocation.rules.preemption import may_take
+from controlplane.domains.allocation.rules.rooms import with_grant
 from controlplane.domains.allocation.types import Ask, GpuRoom, NodeRoom
 from controlplane.domains.shares.types import Pool, Quota, Window
 from tests.support.fleets import (
@@ -173,6 +174,66 @@ def test_two_asks_do_not_count_on_the_same_preemption() -> None:
     assert choose(look(Ask(1, "h100", 0), make_claim(pool=Pool.INFERENCE), rooms), rooms) is None
 
 
+def test_copies_of_its_own_that_serve_are_not_preempted() -> None:
+    own = make_lease("replica_1", share="redoubt", pool=Pool.INFERENCE, over=True)
+    rooms = [make_room("gpu1", [GpuRoom("g0", "", lease=own)])]
+    claim = make_claim(pool=Pool.INFERENCE)
+
+    def fits(ask: Ask) -> bool:
+        return choose(look(ask, claim, rooms), rooms) is not None
+
+    assert fits(Ask(1, "h100", 0))
+    assert not fits(Ask(1, "h100", 0, spared=frozenset({"replica_1"})))
+
+
+def test_what_must_be_within_its_guarantee_takes_nothing_beyond_it_and_looks_on() -> None:
+    known = [Quota("blue", "h100", 0, 4), Quota("blue", "a100", 1, 4)]
+    rooms = [make_room("small", 4), make_room("large", 4, kind="a100", memory=160 * GIB)]
+
+    def chosen(ask: Ask, *, firm: bool) -> str:
+        claim = replace(make_claim("blue", Pool.INFERENCE, quotas=known), firm=firm)
+        seen = look(ask, claim, rooms)
+        placed = choose(seen, rooms)
+        return placed.gpu_type if placed else refuse(seen, rooms).code
+
+    assert chosen(Ask(1, "", 0), firm=True) == "a100"
+    assert chosen(Ask(1, "", 0), firm=False) == "a100"  # the guarantee first, though it is larger than needed
+    assert chosen(Ask(1, "h100", 0), firm=True) == "beyond_guarantee"
+    assert chosen(Ask(2, "", 0), firm=False) == "h100"
+
+
+def test_work_that_waits_is_told_one_type_to_wait_for() -> None:
+    known = [Quota("blue", "a100", 0, 4)]
+    busy = make_lease("job", count=2, gpu_type="a100")
+    rooms = [make_room("gpu1", 4), make_room("gpu2", [GpuRoom(f"g{i}", "", lease=busy) for i in range(2)], kind="a100")]
+
+    seen = look(Ask(2, "", 0), make_claim("blue", quotas=known), rooms)
+
+    assert choose(seen, rooms) is None
+    assert type_of_waiting(seen, rooms) == "a100"
+    assert [room.node for room in usable(seen, rooms, "a100")] == ["gpu2"]
+
+
+def test_a_grant_in_the_same_transaction_takes_room() -> None:
+    rooms = (make_room("gpu1", 2), make_room("gpu2", 2))
+
+    after = with_grant(with_grant(rooms, "gpu1", "h100", 1), "gpu1", "h100", 2)
+
+    assert [(room.free, room.owed) for room in after] == [(0, 1), (2, 0)]
+
+
+def test_a_tenant_reads_no_figures_of_what_its_project_is_a_part_of() -> None:
+    known = [Quota("blue", "h100", 0, 8), Quota("org", "h100", 0, 4)]
+    held = [make_lease("job", share="red", count=4)]
+
+    def why(tells: str) -> str:
+        claim = replace(make_claim("blue", quotas=known, leases=held), tells=tells)
+        return quota.judge(claim, "h100", 1).why
+
+    assert why("") == "org uses 4 of at most 4 h100, 1 asked"
+    assert "4" not in why("blue")
+
+
 def test_training_preempts_no_training_within_its_guarantee() -> None:
     assert not may_take("training", make_lease("job"))
     assert may_take("training", make_lease("job", over=True))
@@ -194,7 +255,7 @@ def test_a_reservation_keeps_others_away_and_bounds_how_long_work_runs_before_it
     assert placed("redoubt", "guaranteed", -1) is None
     assert placed("blue", "maintenance", -1) is None
     assert placed("redoubt", "maintenance", 0.1) is None
-    assert placed("redoubt", "maintenance", 3) == 3 * 3600
+    assert placed("redoubt", "maintenance", 3) == 3 * 3600 - 300
     assert placed("redoubt", "spare", -1) is None
 
 

@@ -38,7 +38,7 @@ def hold_half(nodes: list[NodeView]) -> list[LeaseFact]:
             count=6,
             gpu_uuids=tuple(gpu.uuid for gpu in node.gpus[:6]),
             granted_at=NOW + timedelta(seconds=number),
-        )  # fmt: skip
+        )
         for number, node in enumerate(nodes)
     ]
 

@@ -1,5 +1,6 @@
 """Endpoints of a project with a floor: what is above it gives way, what is within it never does."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,10 +10,20 @@ from controlplane.domains.audit.types import SYSTEM
 from controlplane.domains.serving.rules import is_above_floor, lease_ends_at, plan_replicas
 from controlplane.domains.serving.types import ReplicaFact, ReplicaState
 from controlplane.domains.shares.types import Pool
-from tests.domains.serving.test_loops import Site, site  # noqa: F401 - a fixture
+from controlplane.engines.port import EngineState
+from tests.domains.serving.test_loops import Site
+from tests.support.control_plane import ControlPlane
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 HOUR = 3600
+
+
+@pytest.fixture
+async def site(plane: ControlPlane, admin: str):
+    async with plane.client(admin) as client:
+        made = Site(plane, client)
+        await made.prepare()
+        yield made
 
 
 def ready(name: str, *, yields: bool = False, age_h: float = 0, limit_h: float = 168) -> ReplicaFact:
@@ -57,7 +68,7 @@ def test_a_lease_outlives_the_longest_that_its_run_may_take() -> None:
     assert lease_ends_at(NOW, HOUR, waits=True) > lease_ends_at(NOW, HOUR, waits=False)
 
 
-async def test_what_is_above_the_floor_runs_as_work_that_may_be_preempted(site: Site) -> None:  # noqa: F811 - the fixture
+async def test_what_is_above_the_floor_runs_as_work_that_may_be_preempted(site: Site) -> None:
     await site.client.patch("/endpoints/chat", json={"replicas": 3, "floor": 1})
     await site.plane.loops.converge()
 
@@ -66,7 +77,7 @@ async def test_what_is_above_the_floor_runs_as_work_that_may_be_preempted(site: 
     assert {(order.account, order.partition) for order in orders} == {("redoubt", "inference")}
 
 
-async def test_a_floor_beyond_the_guarantee_waits_and_says_what_to_do(site: Site) -> None:  # noqa: F811 - the fixture
+async def test_a_floor_beyond_the_guarantee_waits_and_says_what_to_do(site: Site) -> None:
     for ask in ({"kind": "organisation", "name": "acme"}, {"kind": "project", "name": "blue", "parent": "acme"}):
         await site.client.post("/shares", json=ask)
     config = {"model": "tiny"}
@@ -85,7 +96,7 @@ async def test_a_floor_beyond_the_guarantee_waits_and_says_what_to_do(site: Site
     assert [order.qos for order in site.plane.engine.orders if order.account == "blue"] == ["inference-over"]
 
 
-async def test_an_endpoint_takes_the_place_of_training_through_the_engine(site: Site) -> None:  # noqa: F811 - the fixture
+async def test_an_endpoint_takes_the_place_of_training_through_the_engine(site: Site) -> None:
     for node in ("gpu1", "gpu2"):
         async with site.plane.database.transaction() as tx:
             await allocation.begin_lease(
@@ -101,7 +112,7 @@ async def test_an_endpoint_takes_the_place_of_training_through_the_engine(site: 
     assert leases["job_gpu2"]["ended_at"] is None
 
 
-async def test_a_reservation_ends_a_replica_in_time_and_another_is_ready_before(site: Site) -> None:  # noqa: F811 - the fixture
+async def test_a_reservation_ends_a_replica_in_time_and_another_is_ready_before(site: Site) -> None:
     begins = site.plane.clock.now() + timedelta(hours=5)
     for number, node in enumerate(("gpu1", "gpu2")):
         ask = {
@@ -112,11 +123,55 @@ async def test_a_reservation_ends_a_replica_in_time_and_another_is_ready_before(
 
     await site.plane.loops.converge()
 
-    assert 5 * HOUR - 60 < site.plane.engine.orders[0].time_limit_s <= 5 * HOUR
+    assert 5 * HOUR - 360 < site.plane.engine.orders[0].time_limit_s <= 5 * HOUR - 300
+
+
+async def test_a_run_that_made_room_for_another_is_no_failure_of_its_revision(site: Site) -> None:
+    await site.plane.loops.converge()
+    first = site.plane.engine.orders[0].name
+    site.plane.engine.runs[first] = replace(
+        site.plane.engine.runs[first], state=EngineState.ENDED, reason="preempted, ended with status 0"
+    )
+    await site.plane.loops.converge()
+    await site.plane.loops.converge()
+
+    assert await site.states() == ["ended", "starting"]
+
+
+async def test_a_run_cut_short_before_a_reservation_starts_over_when_it_waits_too_long(site: Site) -> None:
+    begins = site.plane.clock.now() + timedelta(hours=5)
+    for number, node in enumerate(("gpu1", "gpu2")):
+        ask = {
+            "name": f"r{number}", "kind": "maintenance", "nodes": [node], "starts_at": begins.isoformat(),
+            "ends_at": (begins + timedelta(hours=1)).isoformat(),
+        }  # fmt: skip
+        await site.client.post("/reservations", json=ask)
+    site.plane.engine.devices = {"gpu1": 0, "gpu2": 0}  # somebody who is not ours has them
+    await site.plane.loops.plan()
+    await site.plane.loops.start()
+    name = site.plane.engine.orders[0].name
+
+    states = []
+    for _ in range(2):
+        await site.pass_time(130)
+        await site.plane.loops.settle()
+        states.append(await site.states())
+
+    assert states == [["starting"], ["ended"]]
+    assert site.plane.engine.stopped == [name]
+
+
+def test_a_replica_leaves_its_node_before_maintenance() -> None:
+    old = replace(ready("a", age_h=100), started_at=NOW - timedelta(hours=100))
+
+    def adds(hours: float) -> int:
+        return plan_replicas(1, "new", [replace(old, closes_at=NOW + timedelta(hours=hours))], NOW).add
+
+    assert (adds(90), adds(2)) == (0, 1)
 
 
 @pytest.mark.parametrize("project", ["nobody", "site"])
-async def test_an_endpoint_of_no_project_is_refused(site: Site, project: str) -> None:  # noqa: F811 - the fixture
+async def test_an_endpoint_of_no_project_is_refused(site: Site, project: str) -> None:
     answer = await site.client.post("/endpoints", json={"name": "own", "project": project, "config": {"model": "tiny"}})
 
     assert answer.status_code == 404

@@ -10,19 +10,23 @@ from controlplane.domains.shares.types import Pool, Share
 from controlplane.kit.errors import BadInput
 
 
-def claim_of(site: Site, share: Share, pool: Pool, *, yields: bool = False) -> Claim:
+def claim_of(
+    site: Site, share: Share, pool: Pool, *, yields: bool = False, firm: bool = False, tells: str = ""
+) -> Claim:
     """Return for whom is asked; raises BadInput for the pool in which nobody runs."""
     if pool is Pool.SPARE:
         raise BadInput("nobody runs in pool spare: it stands in for lost nodes", remedy="choose another pool")
     used = quota.count_used(site.leases, {one.name: one.chain for one in site.shares.values()})
-    return Claim(share.chain, share.project, site.terms[pool], site.quotas, used, yields)
+    return Claim(share.chain, share.project, site.terms[pool], site.quotas, used, yields, firm, tells)
 
 
 def admission(look: Look, share: Share, rooms: Sequence[NodeRoom], placed: Placement | None) -> Admission:
     """Return how work runs that fits, or that waits until it does."""
-    pool, over = look.claim.terms.pool, placed.over_quota if placed else placement.class_of(look, rooms)
+    pool = look.claim.terms.pool
+    kind = placed.gpu_type if placed else placement.type_of_waiting(look, rooms)
+    over = placed.over_quota if placed else quota.is_beyond(look.claim, kind, look.ask.count)
     qos = shares.qos_of(pool, over_quota=over)
-    usable = placement.usable(look, rooms, over_quota=over)
+    usable = placement.usable(look, rooms, kind)
     longest = max((placement.time_limit_s(look, room) for room in usable), default=look.claim.terms.max_time_s)
     names = {room.node for room in usable}
     return Admission(
@@ -37,6 +41,7 @@ def admission(look: Look, share: Share, rooms: Sequence[NodeRoom], placed: Place
         avoid_nodes=tuple(dict.fromkeys(room.node for room in rooms if room.declared and room.node not in names)),
         time_limit_s=(placed.time_limit_s if placed else 0) or longest,
         placement=placed,
+        gpu_type=kind,
     )
 
 

@@ -86,7 +86,7 @@ def _judge(look: Look, room: NodeRoom, gpu: GpuRoom, firm: str, is_best: bool) -
         return "rejected", firm
     if gpu.lease is not None:
         return (
-            "preemptible" if may_take(look.qos_on(room), gpu.lease) else "rejected"
+            "preemptible" if may_take(look.qos_on(room), gpu.lease, look.ask.spared) else "rejected"
         ), f"leased by {gpu.lease.holder}"
     if room.free < look.ask.count:
         return "free", f"too few beside it: {room_reason(look, room)}"

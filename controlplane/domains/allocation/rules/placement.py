@@ -3,15 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 from controlplane.domains.allocation.rules import quota
 from controlplane.domains.allocation.rules.preemption import victims
-from controlplane.domains.allocation.types import Ask, Claim, NodeRoom, Placement, Refusal, Verdict
+from controlplane.domains.allocation.types import Ask, Claim, LeaseFact, NodeRoom, Placement, Refusal, Verdict
 from controlplane.domains.shares import rules as shares
 from controlplane.domains.shares.types import Window
 
 GIB = 1024**3
 SHORTEST_S = 600  # what would be ended sooner by maintenance does not start
+MARGIN_S = 300  # between the end of work and a reservation: what waits so long in the engine still fits before it
+Score: TypeAlias = tuple[bool, int, int, int, bool, bool, bool, int, str]
 NAMED = 3  # nodes that a reason names before it only counts
 
 
@@ -42,7 +45,7 @@ def choose(look: Look, rooms: Sequence[NodeRoom], *, preempts: bool = True) -> P
     costs = [(room, found) for room in possible if (found := victims(look.ask, room, look.qos_on(room)))]
     if not costs or not preempts:
         return None
-    room, leases = min(costs, key=lambda cost: (sum(lease.count for lease in cost[1]), _score(look, cost[0])))
+    room, leases = min(costs, key=lambda cost: _cost(look, *cost))
     over = look.verdicts[room.type].over_quota
     return Placement((room.node,), room.type, over, leases, time_limit_s(look, room))
 
@@ -79,25 +82,23 @@ def kept_from(look: Look, room: NodeRoom) -> str:
             until = "" if window.ends_at is None else f" until {window.ends_at:%d %b %H:%M}"
             return f"is kept by {window.kind} reservation {window.name}{until}"
         if seconds_until(window, look.now) < SHORTEST_S:
-            return f"{window.kind} reservation {window.name} begins in {seconds_until(window, look.now)} s"
+            return f"{window.kind} reservation {window.name} begins at {window.starts_at:%d %b %H:%M}"
     return ""
 
 
-def class_of(look: Look, rooms: Sequence[NodeRoom]) -> bool:
-    """Say whether work that must wait is beyond its guarantee, on the GPUs that it could have."""
-    types = {room.type for room in rooms if not misfit(look.ask, room)}
-    return all(quota.is_beyond(look.claim, gpu_type, look.ask.count) for gpu_type in types)
+def type_of_waiting(look: Look, rooms: Sequence[NodeRoom]) -> str:
+    """Return the one type of GPU that work waits for: within the guarantee if any is, and no larger than needed."""
+    able = [room for room in rooms if not misfit(look.ask, room)]
+    able = [room for room in able if not quota.never(look.claim, room.type, look.ask.count).code]
+    if not able:
+        return look.ask.type
+    ask, claim = look.ask, look.claim
+    return min(able, key=lambda r: (quota.is_beyond(claim, r.type, ask.count), r.memory_bytes, r.type)).type
 
 
-def usable(look: Look, rooms: Sequence[NodeRoom], *, over_quota: bool) -> list[NodeRoom]:
+def usable(look: Look, rooms: Sequence[NodeRoom], gpu_type: str) -> list[NodeRoom]:
     """Return where an engine may start the work now or later: the rest must never run it, however free it is."""
-    return [
-        room
-        for room in rooms
-        if not misfit(look.ask, room)
-        and not quota.never(look.claim, room.type, look.ask.count).code
-        and (over_quota or not quota.is_beyond(look.claim, room.type, look.ask.count))
-    ]
+    return [room for room in rooms if room.type == gpu_type and not misfit(look.ask, room)]
 
 
 def time_limit_s(look: Look, room: NodeRoom) -> int:
@@ -115,7 +116,8 @@ def _is_for(window: Window, look: Look) -> bool:
 
 
 def seconds_until(window: Window, now: datetime) -> int:
-    return int((window.starts_at - now).total_seconds())
+    """Return how long work may run before a reservation that it may not be in."""
+    return int((window.starts_at - now).total_seconds()) - MARGIN_S
 
 
 def group(reasons: Sequence[tuple[str, str]]) -> tuple[str, ...]:
@@ -156,16 +158,22 @@ def nearest(ask: Ask, rooms: Sequence[NodeRoom]) -> str:
 
 
 def _placed(look: Look, rooms: Sequence[NodeRoom]) -> Placement:
-    """Return those nodes that are of the best one's class: the engine may pick any of them."""
-    over = look.verdicts[rooms[0].type].over_quota
-    alike = [room.node for room in rooms if look.verdicts[room.type].over_quota == over]
-    return Placement(tuple(dict.fromkeys(alike)), rooms[0].type, over, time_limit_s=time_limit_s(look, rooms[0]))
+    """Return the nodes with GPUs of the best one's type: the engine may pick any of them."""
+    kind = rooms[0].type
+    alike = [room.node for room in rooms if room.type == kind]
+    over, limit = look.verdicts[kind].over_quota, time_limit_s(look, rooms[0])
+    return Placement(tuple(dict.fromkeys(alike)), kind, over, time_limit_s=limit)
 
 
-def _score(look: Look, room: NodeRoom) -> tuple[int, int, bool, int, bool, bool, bool, int, str]:
+def _cost(look: Look, room: NodeRoom, leases: Sequence[LeaseFact]) -> tuple[bool, int, Score]:
+    """Return what preempting on a node costs: the guarantee first, then whose GPUs are taken away."""
+    return look.verdicts[room.type].over_quota, sum(lease.count for lease in leases), _score(look, room)
+
+
+def _score(look: Look, room: NodeRoom) -> Score:
     """Return what is better when smaller.
 
-    The time until a reservation, copies apart, the guarantee, no GPU that is larger than needed, one island. An island
+    The guarantee, the time until a reservation, copies apart, no GPU that is larger than needed, one island. An island
     that is all free is broken last, so that asks for a whole one keep room. Then comes what has the model already, and
     at last the node with the fewest GPUs left over.
     """
@@ -173,7 +181,7 @@ def _score(look: Look, room: NodeRoom) -> tuple[int, int, bool, int, bool, bool,
     fits = [(free, whole) for free, whole in room.islands if free >= ask.count]
     breaks = bool(fits) and all(free == whole and free > ask.count for free, whole in fits)
     late, far, left = -time_limit_s(look, room), room.node not in ask.near, room.free - ask.count
-    return late, ask.apart.count(room.node), over, room.memory_bytes, not fits, breaks, far, left, room.node
+    return over, late, ask.apart.count(room.node), room.memory_bytes, not fits, breaks, far, left, room.node
 
 
 def _denied(look: Look, room: NodeRoom) -> str:

@@ -12,7 +12,7 @@ def victims(ask: Ask, room: NodeRoom, qos: str) -> tuple[LeaseFact, ...]:
     held: dict[str, int] = {}
     leases: dict[str, LeaseFact] = {}
     for gpu in room.gpus:
-        if not gpu.reason and gpu.lease is not None and may_take(qos, gpu.lease):
+        if not gpu.reason and gpu.lease is not None and may_take(qos, gpu.lease, ask.spared):
             held[gpu.lease.id] = held.get(gpu.lease.id, 0) + 1
             leases[gpu.lease.id] = gpu.lease
     missing, chosen = ask.count + room.owed - room.free, list[LeaseFact]()
@@ -24,9 +24,9 @@ def victims(ask: Ask, room: NodeRoom, qos: str) -> tuple[LeaseFact, ...]:
     return tuple(_needed(chosen, held, ask.count + room.owed - room.free)) if missing <= 0 else ()
 
 
-def may_take(qos: str, lease: LeaseFact) -> bool:
+def may_take(qos: str, lease: LeaseFact, spared: frozenset[str] = frozenset()) -> bool:
     """Say whether work of a class may end a lease."""
-    return lease.preemptible and shares.may_preempt(qos, lease.qos)
+    return lease.preemptible and lease.owner not in spared and shares.may_preempt(qos, lease.qos)
 
 
 def _cheapest_first(lease: LeaseFact) -> tuple[bool, float, str]:

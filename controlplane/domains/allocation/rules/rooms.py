@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from controlplane.domains.allocation.types import GpuRoom, LeaseFact, NodeRoom
 from controlplane.domains.fleet.types import GpuCordon, GpuState, NodeState, NodeView, SeenGpu
@@ -12,8 +13,10 @@ def to_rooms(
     nodes: Iterable[NodeView],
     leases: Iterable[LeaseFact],
     windows: Iterable[Window],
+    *,
+    tells: bool = True,
 ) -> tuple[NodeRoom, ...]:
-    """Return the rooms of every node with GPUs."""
+    """Return the rooms of every node with GPUs; unless it `tells`, without who cordoned what and why."""
     held: dict[str, LeaseFact] = {}
     promised = Counter[tuple[str, str]]()
     for lease in leases:
@@ -25,10 +28,21 @@ def to_rooms(
         for node in window.nodes:
             kept[node].append(window)
     return tuple(
-        _to_room(node, key, gpus, held, promised, tuple(kept.get(node.name, ())))
+        _to_room(node, key, gpus, held, promised, tuple(kept.get(node.name, ())), tells=tells)
         for node in nodes
         for key, gpus in _alike(node.gpus).items()
     )
+
+
+def with_grant(rooms: Sequence[NodeRoom], node: str, gpu_type: str, count: int) -> tuple[NodeRoom, ...]:
+    """Return the rooms as they are after a grant that the engine has not bound yet."""
+    changed = list(rooms)
+    for place, room in enumerate(rooms):
+        if (room.node, room.type) == (node, gpu_type):
+            owed = room.owed + max(0, count - room.free)
+            changed[place] = replace(room, free=max(0, room.free - count), owed=owed)
+            break
+    return tuple(changed)
 
 
 def _alike(gpus: Sequence[SeenGpu]) -> dict[tuple[str, int], list[SeenGpu]]:
@@ -46,8 +60,12 @@ def _to_room(
     held: Mapping[str, LeaseFact],
     promised: Counter[tuple[str, str]],
     windows: tuple[Window, ...],
+    *,
+    tells: bool,
 ) -> NodeRoom:
-    gpus = tuple(GpuRoom(gpu.uuid, _island(gpu), _reason(gpu, node.cordons), held.get(gpu.uuid)) for gpu in seen)
+    gpus = tuple(
+        GpuRoom(gpu.uuid, _island(gpu), _reason(gpu, node.cordons, tells=tells), held.get(gpu.uuid)) for gpu in seen
+    )
     free = [gpu for gpu in gpus if not gpu.reason and gpu.lease is None]
     granted = promised.pop((node.name, key[0]), 0)  # what is alike but for its memory is counted once
     blocked = node.state not in (NodeState.READY, NodeState.DEGRADED)
@@ -79,13 +97,14 @@ def _islands(gpus: Sequence[GpuRoom]) -> tuple[tuple[int, int], ...]:
     return tuple((free[island], count) for island, count in whole.items())
 
 
-def _reason(gpu: SeenGpu, cordons: Mapping[str, GpuCordon]) -> str:
+def _reason(gpu: SeenGpu, cordons: Mapping[str, GpuCordon], *, tells: bool) -> str:
     if gpu.state == GpuState.LOST:
         return "does not answer its driver"
     if gpu.mig is not None:
         return f"is cut by MIG into {', '.join(gpu.mig) or 'nothing yet'}"
     cordon = cordons.get(gpu.uuid)
-    return f"is cordoned by {cordon.owner}: {cordon.reason}" if cordon else ""
+    told = f" by {cordon.owner}: {cordon.reason}" if cordon and tells else ""
+    return f"is cordoned{told}" if cordon else ""
 
 
 def _island(gpu: SeenGpu) -> str:
