@@ -234,7 +234,7 @@ async def list_expiries(tx: Tx) -> dict[str, datetime | None]:
 
 async def guaranteed_in_use(tx: Tx) -> Mapping[tuple[str, str], int]:
     """Return the GPUs in live leases within a guarantee, by share, with all its parts, and type. For other domains."""
-    site = await _look_around(tx)
+    site = await _books(tx)
     return quota.count_used(site.leases, {one.name: one.chain for one in site.shares.values()}).guaranteed
 
 
