@@ -34,7 +34,7 @@ from controlplane.kit.ids import new_id
 from controlplane.kit.paging import Page
 from controlplane.kit.tx import Tx
 
-LOADED = "allocation.site"  # where a transaction keeps what it loaded
+LOADED = "loaded_site"  # where a transaction keeps what it loaded
 RETRY = "the run ends; a new one starts by itself"
 
 
