@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.lock-$(shell cat pyproject.toml locks/dev.lock | sha256sum | cut -c1-16)
 export PYTHONPATH := molecule/shared
 
-.PHONY: setup lock check fix test site site-down box bench bench-gateway bench-bundle bench-preflight bench-apply bench-audit bench-identity clean
+.PHONY: setup lock check fix test site site-down box bench bench-gateway bench-bundle bench-preflight bench-apply bench-audit bench-identity bench-allocation clean
 
 setup: $(STAMP)
 
@@ -38,7 +38,7 @@ site-down: setup
 box: setup
 	@$(BIN)/redoubt box
 
-bench: bench-gateway bench-bundle bench-preflight bench-apply bench-audit bench-identity
+bench: bench-gateway bench-bundle bench-preflight bench-apply bench-audit bench-identity bench-allocation
 
 bench-gateway: setup
 	@$(BIN)/python -m tests.bench.gateway
@@ -57,6 +57,9 @@ bench-audit: setup
 
 bench-identity: setup
 	@$(BIN)/python -m tests.bench.identity
+
+bench-allocation: setup
+	@$(BIN)/python -m tests.bench.allocation
 
 clean:
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -72,10 +72,12 @@ def _console() -> Console:
 
 def _table(rows: Sequence[BaseModel], columns: Sequence[tuple[str, str]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading, _ in columns:
-        table.add_column(heading)
-    for row in rows:
-        table.add_row(*(_cell(getattr(row, field)) for _, field in columns))
+    lines = [[_cell(getattr(row, field)) for _, field in columns] for row in rows]
+    for number, (heading, _) in enumerate(columns):
+        widest = max((len(line[number]) for line in lines), default=0)
+        table.add_column(heading, min_width=widest if number == 0 else None)  # the next command is given it: never cut
+    for line in lines:
+        table.add_row(*line)
     return table
 
 
