@@ -1,6 +1,7 @@
 """redoubt allocation explain and redoubt lease: what an ask would get, and who holds which GPUs."""
 
 import re
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -12,9 +13,9 @@ from controlplane.contracts import allocation as contracts
 from controlplane.kit.errors import BadInput
 
 LEASE_COLUMNS = [
-    ("LEASE", "id"), ("OWNER", "owner"), ("SHARE", "share"), ("POOL", "pool"), ("GPUS", "count"), ("TYPE", "gpu_type"),
-    ("NODE", "node"), ("EXPIRES", "expires_at"), ("ENDED", "ended_at"), ("WHY", "end_reason"),
+    ("OWNER", "owner"), ("GPUS", "count"), ("TYPE", "gpu_type"), ("NODE", "node"), ("SHARE", "share"), ("POOL", "pool"),
 ]  # fmt: skip
+ENDED_COLUMNS = [*LEASE_COLUMNS[:-1], ("ENDED", "ended_at"), ("WHY", "end_reason")]
 GPU_COLUMNS = [("NODE", "node"), ("GPU", "uuid"), ("TYPE", "type"), ("VERDICT", "verdict"), ("WHY", "reason")]
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
@@ -73,7 +74,8 @@ def list_leases(
 ) -> None:
     """List who holds which GPUs and until when."""
     with connect_as(context, AllocationClient) as client:
-        show(client.list_all_leases(live=not every), LEASE_COLUMNS, as_json=as_json, empty="no GPU is leased")
+        columns = ENDED_COLUMNS if every else LEASE_COLUMNS
+        show(client.list_all_leases(live=not every), columns, as_json=as_json, empty="no GPU is leased")
 
 
 @leases.command("show")
@@ -89,8 +91,13 @@ def show_lease(
     if as_json:
         show_json(found.model_dump(mode="json"))
         return
-    show([found], LEASE_COLUMNS, as_json=False, empty="")
+    show([found], ENDED_COLUMNS if found.ended_at else LEASE_COLUMNS, as_json=False, empty="")
+    say(f"lease {found.id}, granted {_at(found.granted_at)}, until {_at(found.expires_at)}")
     say(f"GPUs: {', '.join(found.gpu_uuids) or 'granted; the engine has not said which'}")
+
+
+def _at(time: datetime | None) -> str:
+    return f"{time:%Y-%m-%d %H:%M} UTC" if time else "further notice"
 
 
 def to_bytes(size: str) -> int:

@@ -17,8 +17,8 @@ app = typer.Typer(no_args_is_help=True, help="Training, batch and interactive wo
 OVER = ("done", "failed", "stopped")
 LOOK_EVERY_S = 1.0
 COLUMNS = [
-    ("JOB", "id"), ("NAME", "name"), ("SHARE", "share"), ("POOL", "pool"), ("STATE", "state"), ("GPUS", "gpus"),
-    ("TYPE", "gpu_type"), ("RUNS", "runs"), ("NODE", "node"), ("WHY", "reason"),
+    ("JOB", "id"), ("NAME", "name"), ("STATE", "state"), ("GPUS", "gpus"), ("TYPE", "gpu_type"), ("NODE", "node"),
+    ("SHARE", "share"), ("WHY", "reason"),
 ]  # fmt: skip
 RUN_COLUMNS = [
     ("RUN", "id"), ("STATE", "state"), ("NODE", "node"), ("GPUS", "gpus"), ("RESTARTS", "restarts"),

@@ -17,7 +17,7 @@ POOL_COLUMNS = [
 ]  # fmt: skip
 RESERVATION_COLUMNS = [
     ("NAME", "name"), ("KIND", "kind"), ("FROM", "starts_at"), ("UNTIL", "ends_at"), ("NODES", "nodes"),
-    ("HOW MANY", "node_count"), ("FOR", "accounts"), ("WHY", "reason"),
+    ("HOW MANY", "node_count"), ("CHOSEN", "chosen"), ("FOR", "accounts"), ("WHY", "reason"),
 ]  # fmt: skip
 
 pools = typer.Typer(no_args_is_help=True, help="Pools: inference, interactive, training and spare.")

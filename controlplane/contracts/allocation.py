@@ -94,6 +94,7 @@ class Reservation(Answer):
     ends_at: AwareDatetime | None
     nodes: tuple[str, ...]
     node_count: int
+    chosen: tuple[str, ...] = ()
     accounts: tuple[str, ...]
     reason: str
     made_by: str

@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument("--spec-env", required=True, help="the environment variable that holds the JobSpec as JSON")
     name = parser.parse_args().spec_env
     configure_logging("job")
+    os.umask(0o077)  # /tmp of a node is everybody's
     try:
         spec = JobSpec.model_validate_json(os.environ.pop(name, ""))
     except ValidationError as error:

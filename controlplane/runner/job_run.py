@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import shutil
 import signal
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -102,33 +103,37 @@ class _Start:
     async def live(self) -> int:
         """Start the command, pass on what comes, wait for its end, ship its last words."""
         home = Path(self._spec.home)
-        spool, checkpoints = await self._prepare(home)
+        spool, checkpoints, scratch = await self._prepare(home)
         output = Output(Buffer(self._spec.log_bytes, self._around.now), spool, self._link)
         background = [
             asyncio.create_task(self._link.keep_in_touch()),
             asyncio.create_task(_quietly(ship_leftovers(home / "jobs", self._http, self._spec.renew_s))),
         ]
         try:
-            command = await Command.start(self._spec.command, home, self._environment(home, checkpoints), output.put)
+            environment = self._environment(home, checkpoints, scratch)
+            command = await Command.start(self._spec.command, home, environment, output.put)
             background += self._pass_on(command)
             status = await command.ended()
         finally:
             for task in background:
                 task.cancel()
             await asyncio.wait(background)
+            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
         log.info("job.command_ended", run=self._run_id, status=status)
         last = self._link.say_last(JobPhase.ENDED, status=status)
         await asyncio.gather(output.finish(f"the command ended with status {status}"), last)
         return status if status != START_REFUSED else 1  # a command does not choose to queue again
 
-    async def _prepare(self, home: Path) -> tuple[Spool, Path]:
-        """Make the folders of this start. Raises RunOver when the project's folder cannot be used."""
+    async def _prepare(self, home: Path) -> tuple[Spool, Path, Path]:
+        """Make the folders of this start: checkpoints stay, temporary files go. Raises RunOver when that cannot be."""
         identity = {"run_id": self._run_id, "restarts": self._around.restarts, "token": self._token}
-        checkpoints = home / "checkpoints" / self._run_id
+        checkpoints, scratch = home / "checkpoints" / self._run_id, home / "tmp" / self._run_id
         try:
             checkpoints.mkdir(mode=0o700, parents=True, exist_ok=True)
+            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)  # of a start that was killed
+            scratch.mkdir(mode=0o700, parents=True)
             folder = home / "jobs" / f"{self._run_id}.{self._around.restarts}"
-            return Spool.make(folder, identity, self._spec.spool_bytes), checkpoints
+            return Spool.make(folder, identity, self._spec.spool_bytes), checkpoints, scratch
         except OSError as error:
             problem = f"the project's folder {home} on {self._around.node} cannot be used: {error.strerror}"
             await self._link.say_last(JobPhase.REFUSED, detail=problem)
@@ -166,7 +171,7 @@ class _Start:
         log.warning("job.superseded", run=self._run_id)
         command.signal_all(signal.SIGKILL)
 
-    def _environment(self, home: Path, checkpoints: Path) -> dict[str, str]:
+    def _environment(self, home: Path, checkpoints: Path, scratch: Path) -> dict[str, str]:
         spec, around = self._spec, self._around
         ours = {
             "REDOUBT_JOB_ID": spec.job_id,
@@ -178,7 +183,7 @@ class _Start:
             ours["REDOUBT_ARRAY_INDEX"] = str(around.index)
         if spec.first_port:
             ours |= {"REDOUBT_PORT_FIRST": str(spec.first_port), "REDOUBT_PORT_LAST": str(spec.last_port)}
-        return {"HOME": str(home), **around.environment, **spec.environment, **ours}
+        return {"HOME": str(home), "TMPDIR": str(scratch), **around.environment, **spec.environment, **ours}
 
 
 async def _quietly(work: Coroutine[None, None, None]) -> None:

@@ -72,9 +72,9 @@ def flows(site: Site) -> tuple[Flow, ...]:
         Flow("gateways_api", "tcp", MACHINE_API, gateways, control_plane, ("redoubt-gateway",)),
         Flow("gateway", "tcp", GATEWAY, clients, gateways),
         Flow("database", "tcp", POSTGRES, control_plane, database, ("redoubt", "root")),  # root for migrations
-        Flow("slurmctld", "tcp", SLURMCTLD, compute, schedulers, ("root", *projects)),  # slurmd and the steps of jobs
+        Flow("slurmctld", "tcp", SLURMCTLD, compute, schedulers, ("root",)),  # slurmd and the steps of jobs
         Flow("slurmd_from_controller", "tcp", SLURMD, schedulers, compute, ("slurm", "root")),
-        Flow("slurmd", "tcp", SLURMD, compute, compute, ("root", *projects)),
+        Flow("slurmd", "tcp", SLURMD, compute, compute, ("root",)),
         Flow("job_steps", "tcp", JOB_STEPS, compute, (*scheduler, *compute), ("root",)),
         Flow("projects", "tcp", _ports_of(site.slots), compute, compute, projects),  # each its own: see project_ports
         *_between_schedulers(scheduler, backup),
@@ -99,13 +99,11 @@ def project_ports(site: Site) -> tuple[tuple[str, tuple[int, int]], ...]:
 
 
 def project_services(site: Site, node: Node) -> tuple[int, ...]:
-    """Return what on a node its projects' jobs may open beside their own ports: there no boundary stands between."""
-    places = (
-        (SLURMCTLD, node.name == site.services.scheduler),
-        (SLURMD, bool(node.gpus)),
-        (ADMIN_API, node.name == site.services.control_plane),
-    )
-    return tuple(ports[0] for ports, is_here in places if is_here)
+    """Return what on a node its projects' jobs may open beside their own ports: there no boundary stands between.
+
+    Not Slurm: who may speak to it renames his job, changes its class, or queues again what was to end.
+    """
+    return (ADMIN_API[0],) if node.name == site.services.control_plane else ()
 
 
 def inbound(site: Site, node: Node) -> tuple[Rule, ...]:

@@ -52,7 +52,8 @@ def test_the_schema_knows_every_key_of_the_example():
     schema = json.loads(run(site_cli.app, "schema").output)
 
     assert set(schema["properties"]) == {
-        "name", "practice", "network", "zones", "services", "models", "nodes", "leaf_minutes",
+        "name", "practice", "network", "zones", "services", "models", "nodes", "leaf_minutes", "project_slots",
+        "scheduler_state",
     }  # fmt: skip
     assert schema["additionalProperties"] is False
 

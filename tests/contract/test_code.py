@@ -25,6 +25,7 @@ EXCEPTIONS = {
     "keys.record_uses": "the coarse time of a use; the use itself is an event of metering",
     "metering.record_used": "telemetry every few seconds, from the accounting that keeps it; it changes no decision",
     "pki.record_leaves": "telemetry; what it means is an incident, and that is an event",
+    "shares.mark_chosen": "what the scheduler says it took; whoever asked for it is on record",
     "serving.beat": "a process says that it lives",
 }
 # The outermost loop of a process, where a broad `except` may stand (STYLE 11).

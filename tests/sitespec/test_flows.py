@@ -126,8 +126,8 @@ def test_every_flow_that_a_node_opens_names_its_users_and_no_other_does():
                 "runs_api": ("redoubt-serve", *PROJECTS),
                 "agents_api": ("redoubt-agent",),
                 "joins_api": ("redoubt-agent",),
-                "slurmctld": ("root", *PROJECTS),
-                "slurmd": ("root", *PROJECTS),
+                "slurmctld": ("root",),
+                "slurmd": ("root",),
                 "job_steps": ("root",),
                 "projects": PROJECTS,
             },
@@ -150,10 +150,10 @@ def test_each_node_opens_this_for_these_users_and_nothing_else(node, opened):
     assert {rule.name: rule.users for rule in outbound(SITE, SITE.node(node))} == opened
 
 
-def test_a_projects_job_may_speak_to_the_control_plane_slurm_and_projects_alone():
+def test_a_projects_job_may_speak_to_the_control_plane_and_projects_alone_and_not_to_slurm():
     may = {rule.name for rule in outbound(SITE, SITE.node("gpu1")) if "redoubt-p01" in rule.users}
 
-    assert may == {"runs_api", "slurmctld", "slurmd", "projects"}
+    assert may == {"runs_api", "projects"}
 
 
 @given(st.integers(min_value=1, max_value=99))
@@ -169,9 +169,9 @@ def test_no_two_projects_share_a_port_and_all_are_within_the_one_flow(slots):
     assert not any(first <= high and last >= low for first, last in others)
 
 
-def test_beside_their_own_ports_projects_open_on_their_node_what_slurm_and_the_api_need_where_that_is():
+def test_beside_their_own_ports_projects_open_on_their_node_the_api_where_that_is():
     assert {node.name: project_services(SITE, node) for node in SITE.nodes} == {
-        "ctl1": (6817, 8443), "gpu1": (6818,), "gpu2": (6818,), "store1": (),
+        "ctl1": (8443,), "gpu1": (), "gpu2": (), "store1": (),
     }  # fmt: skip
 
 

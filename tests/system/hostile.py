@@ -31,7 +31,10 @@ def connection(host, port):
 
 
 def command(*words):
-    done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=8, check=False)
+    except subprocess.TimeoutExpired:
+        return "silence"
     return "open" if done.returncode == 0 and done.stdout.strip() else "refused"
 
 

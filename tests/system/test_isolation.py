@@ -30,12 +30,11 @@ sleep 600
 # What the owner reaches and the hostile job does not.
 OWNED = (
     "gpu", "file", "home", "memory", "environment", "port on loopback", "port",
-    "job seen", "job shown",
 )  # fmt: skip
 # What no job reaches, whoever's it is.
 NOBODYS = (
-    "endpoint files", "endpoint port", "cluster key", "node key", "another submission", "database", "agents' api",
-    "ssh",
+    "job seen", "job shown", "endpoint files", "endpoint port", "cluster key", "node key", "another submission",
+    "database", "agents' api", "ssh",
 )  # fmt: skip
 
 
@@ -96,13 +95,31 @@ def test_what_no_job_reaches_is_there_for_those_it_belongs_to(site: PracticeSite
 
 
 def test_only_its_owner_ends_a_job(site: PracticeSite, tried: Tried) -> None:
-    cancel = f"scancel {tried.job}"
-
-    run(site, HOSTILE, tried.node, cancel + "; echo done")
+    site.lab.ssh("ctl1", f"{as_user(HOSTILE)} scancel {tried.job}", check=False)
     assert state(site, tried.job) == "RUNNING"
-    run(site, OWNER, tried.node, cancel + "; echo done")
+    site.lab.ssh("ctl1", f"{as_user(OWNER)} scancel {tried.job}")
 
     wait_for(lambda: state(site, tried.job) != "RUNNING", "the end of the job", within_s=45)
+
+
+@pytest.mark.usefixtures("tried")
+def test_who_listens_on_anothers_port_answers_nobody(site: PracticeSite) -> None:
+    """Else a hostile job could stand where the owner's next one looks for its own."""
+    squatted, address = port(OWNER) + 7, address_of(site, "gpu1")
+    listen = f"python3 -m http.server --bind 0.0.0.0 {squatted} >/dev/null 2>&1"
+    get = f"import urllib.request as web; web.urlopen('http://{address}:{squatted}/', timeout=4).read()"
+    ask = f'python3 -c "{get}" 2>/dev/null && echo answered || echo nothing'
+
+    squatter = submit(site, HOSTILE, "gpu1", listen)
+    wait_for(lambda: bool(site.lab.ssh("gpu1", f"ss -tlnH 'sport = :{squatted}'").stdout), "the squatter")
+    assert run(site, OWNER, "gpu1", ask) == "nothing"
+    assert run(site, OWNER, "gpu2", ask) == "nothing"
+    site.lab.ssh("ctl1", f"{as_user(HOSTILE)} scancel {squatter}")
+
+    wait_for(lambda: not site.lab.ssh("gpu1", f"ss -tlnH 'sport = :{squatted}'").stdout, "it to end", within_s=60)
+    submit(site, OWNER, "gpu1", listen)
+    wait_for(lambda: bool(site.lab.ssh("gpu1", f"ss -tlnH 'sport = :{squatted}'").stdout), "the owner's own")
+    assert run(site, OWNER, "gpu1", ask) == "answered"
 
 
 @pytest.mark.usefixtures("tried")
@@ -119,7 +136,8 @@ def test_a_job_on_another_node_does_not_reach_the_port_either_and_its_own_projec
 
 
 def attempt(site: PracticeSite) -> Tried:
-    node = str(site.redoubt_json("endpoint", "show", ENDPOINT)["replicas"][0]["node"])
+    replicas = site.redoubt_json("endpoint", "show", ENDPOINT)["replicas"]
+    node = next(str(replica["node"]) for replica in replicas if replica["state"] == "ready")
     job = submit(site, OWNER, node, OWNERS_JOB.format(port=port(OWNER)))
     about = f"{home(OWNER)}/about"
     wait_for(lambda: bool(read(site, node, about)), "the owner's job", within_s=60)

@@ -11,6 +11,7 @@ from controlplane.domains.audit.types import SYSTEM
 from controlplane.domains.scheduler import store
 from controlplane.domains.scheduler.rules.plan import compare, things_of, who
 from controlplane.domains.scheduler.types import Drift, Key, Kind, Plan
+from controlplane.domains.shares import service as shares
 from controlplane.engines.scheduler import Hand, Scheduler, SchedulerState
 from controlplane.kit.errors import Unavailable
 from controlplane.kit.tx import Database, Tx
@@ -87,6 +88,7 @@ class SchedulerLoop:
         async with self._database.transaction() as tx:
             seen = await store.get_seen(tx)
             store.mark_seen(tx, seen, observed, hands)
+            await shares.mark_chosen(tx, {kept.name: kept.chosen for kept in observed.reservations})
             seen.failures = list(failures)
             there, target = things_of(observed, tx.now), things_of(plan.target, tx.now)
             half = {key: there[key] for key in plan.touched if key in there and there[key] != target.get(key)}

@@ -179,9 +179,16 @@ async def pool_terms(tx: Tx) -> list[PoolTerms]:
 async def list_windows(tx: Tx) -> list[Window]:
     """Return the reservations that are or will be. For other domains."""
     return [
-        Window(r.name, r.kind, r.starts_at, r.ends_at, tuple(r.nodes), r.node_count, tuple(r.accounts))
+        Window(r.name, r.kind, r.starts_at, r.ends_at, tuple(r.nodes), r.node_count, tuple(r.accounts), tuple(r.chosen))
         for r in await store.list_live_reservations(tx)
     ]
+
+
+async def mark_chosen(tx: Tx, chosen: Mapping[str, tuple[str, ...]]) -> None:
+    """Keep which nodes the scheduler took for reservations that ask for a number. For other domains."""
+    for row in await store.list_live_reservations(tx):
+        if row.node_count and row.chosen != (taken := sorted(chosen.get(row.name, ()))):
+            row.chosen = taken
 
 
 async def classes_of_work(tx: Tx) -> tuple[Qos, ...]:

@@ -57,7 +57,10 @@ class PoolRow(Table):
 
 
 class ReservationRow(Table):
-    """Nodes that are kept for something. It ends; it is never deleted."""
+    """Nodes that are kept for something. It ends; it is never deleted.
+
+    `chosen` are those that the scheduler took last where only a number is asked for.
+    """
 
     __tablename__ = "reservations"
     __table_args__ = (
@@ -73,6 +76,7 @@ class ReservationRow(Table):
     ends_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     nodes: Mapped[list[str]] = mapped_column(ARRAY(String(63)))
     node_count: Mapped[int] = mapped_column(Integer)
+    chosen: Mapped[list[str]] = mapped_column(ARRAY(String(63)), default=list)
     accounts: Mapped[list[str]] = mapped_column(ARRAY(String(32)))
     reason: Mapped[str] = mapped_column(Text)
     made_by: Mapped[str] = mapped_column(String(40))

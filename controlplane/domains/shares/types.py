@@ -79,7 +79,7 @@ class PoolTerms:
 
 @dataclass(frozen=True)
 class Window:
-    """A reservation as placement sees it; `ends_at` None is for ever."""
+    """A reservation as placement sees it; `ends_at` None is for ever. `chosen` are the scheduler's for a number."""
 
     name: str
     kind: str
@@ -88,3 +88,4 @@ class Window:
     nodes: tuple[str, ...] = ()
     node_count: int = 0
     accounts: tuple[str, ...] = field(default=())
+    chosen: tuple[str, ...] = ()

@@ -214,6 +214,21 @@ async def test_maintenance_bounds_the_time_and_keeps_work_away(do: Do, plane: Co
     assert "is kept by maintenance reservation now" in " ".join(refused.value.reasons)
 
 
+async def test_a_spare_node_of_the_schedulers_choice_takes_no_work(do: Do, plane: ControlPlane):
+    window = Window("stand-in", "spare", plane.clock.now(), None, (), 1)
+    await do(lambda tx: shares.create_reservation(tx, ADA, window=window, reason=""))
+    await do(admit())
+
+    await do(lambda tx: shares.mark_chosen(tx, {"stand-in": ("gpu1",)}))
+    with pytest.raises(Refused) as refused:
+        await do(admit())
+    await do(lambda tx: shares.mark_chosen(tx, {}))
+
+    assert "is kept by spare reservation stand-in" in " ".join(refused.value.reasons)
+    await do(admit())
+    assert (await do(allocation.wanted_scheduler)).reservations[0].nodes == ()
+
+
 async def test_an_archived_project_and_an_organisation_run_nothing(do: Do):
     with pytest.raises(Exception, match="organisation"):
         await do(admit(share="acme"))

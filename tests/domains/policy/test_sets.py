@@ -293,6 +293,7 @@ async def test_a_recorded_row_of_another_shape_is_counted_and_not_guessed(plane:
 
 
 async def test_the_same_question_within_a_minute_is_one_row_that_counts(plane: ControlPlane):
+    plane.clock.move((60 - plane.clock.now().minute + 10) * 60)  # the hour is part of a question
     for _ in range(5):
         await ask(plane, "endpoint.read")
     plane.clock.move(61)

@@ -25,7 +25,7 @@ def to_rooms(
             promised[lease.node, lease.gpu_type] += lease.count
     kept: dict[str, list[Window]] = defaultdict(list)
     for window in windows:
-        for node in window.nodes:
+        for node in window.nodes or window.chosen:
             kept[node].append(window)
     return tuple(
         _to_room(node, key, gpus, held, promised, tuple(kept.get(node.name, ())), tells=tells)
