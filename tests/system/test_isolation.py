@@ -123,6 +123,22 @@ def test_who_listens_on_anothers_port_answers_nobody(site: PracticeSite) -> None
 
 
 @pytest.mark.usefixtures("tried")
+def test_processes_of_a_project_find_each_other_on_ports_that_the_kernel_gave_out(site: PracticeSite) -> None:
+    """As those of NCCL and MPI do, which ask for any port."""
+    listen = (
+        "import socket, time; server = socket.socket(); server.bind(('127.0.0.1', 0)); server.listen(); "
+        "open('given', 'w').write(str(server.getsockname()[1])); time.sleep(120)"
+    )
+    submit(site, OWNER, "gpu1", f'python3 -c "{listen}"')
+    wait_for(lambda: bool(read(site, "gpu1", f"{home(OWNER)}/given")), "the listener")
+    given = read(site, "gpu1", f"{home(OWNER)}/given")
+    reach = f"timeout 3 bash -c 'echo > /dev/tcp/127.0.0.1/{given}' && echo open || echo closed"
+
+    assert run(site, OWNER, "gpu1", reach) == "open"
+    assert run(site, HOSTILE, "gpu1", reach) == "closed"
+
+
+@pytest.mark.usefixtures("tried")
 def test_a_job_on_another_node_does_not_reach_the_port_either_and_its_own_project_does(site: PracticeSite) -> None:
     here, there = "gpu1", "gpu2"
     address = address_of(site, here)
