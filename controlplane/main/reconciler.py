@@ -50,7 +50,6 @@ INCIDENTS_S = 2.0
 USAGE_S = 5.0
 SCHEDULER_S = 10.0
 LEASES_S = 5.0
-SWEEP_S = 3600.0
 
 
 async def reconcile(settings: ReconcilerSettings) -> None:
@@ -73,7 +72,7 @@ async def reconcile(settings: ReconcilerSettings) -> None:
             run_every("jobs.sweep", SWEEP_S, jobs.sweep),
             run_every("leases", LEASES_S, _expirer(database)),
             run_every("incidents", INCIDENTS_S, _settler(database)),
-            run_every("sweep", SWEEP_S, _sweeper(database)),
+            run_every("sessions.sweep", SWEEP_S, _sweeper(database)),
             run_every("publish", PUBLISH_S, _publisher(database, settings)),
             run_every("certificates", TAKE_UP_S, leaves.take_up),
             *_accounting(settings.engine, database),

@@ -15,7 +15,6 @@ from controlplane.domains.allocation.types import (
     Claim,
     Explanation,
     LeaseFact,
-    NodeRoom,
     Placement,
     Site,
     Used,
@@ -220,11 +219,6 @@ async def require_possible(tx: Tx, *, share: str, pool: Pool, ask: Ask) -> None:
     """Raise Refused when the ask can never fit the fleet as it reports now, or the share's limits."""
     site = await look_around(tx)
     _require_ever(ask, claims.claim_of(site, await _open_share(tx, share), pool), site)
-
-
-async def free_gpus(tx: Tx) -> tuple[NodeRoom, ...]:
-    """Return what every GPU node could take now. For other domains."""
-    return (await look_around(tx)).rooms
 
 
 async def list_expiries(tx: Tx) -> dict[str, datetime | None]:

@@ -185,11 +185,6 @@ def explain(reason: str, share: str, project: str = "") -> Why:
     return Why(why.reason.format(**names), why.remedy.format(**names))
 
 
-def may_start(state: RunState, *, is_submitted: bool, ever_started: bool) -> bool:
-    """Say whether to hand a run to the engine: once, and never when a start of it was ever seen."""
-    return state == RunState.QUEUED and not is_submitted and not ever_started
-
-
 def _missing(run: RunFact, now: datetime) -> Step:
     """An engine that lists a run late is no news; one that forgets it has ended it."""
     if not run.is_submitted and run.restarts is None:
