@@ -1,6 +1,7 @@
 """What a gateway writes down of every request, and how it tells the control plane. Never prompt text.
 
 A spool is one chain of lines of canonical JSON. Each names the SHA-256 of the line before it, the first 64 zeros.
+A field that has a default is left out of its line when it says nothing more than that.
 """
 
 from typing import Annotated, Literal
@@ -16,6 +17,8 @@ MOST_BYTES = 256 * 1024
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Word = Annotated[str, Field(max_length=120)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
+Amount = tuple[Word, Count]  # of one account: "budget", or "budget/name" where each name has its own
+Amounts = Annotated[tuple[Amount, ...], Field(max_length=64)]
 
 
 class Line(Strict):
@@ -52,10 +55,22 @@ class Intent(Line):
     source: Word
     streamed: bool
     zone: Word
+    agent: Word = ""
+    held: Amounts = ()
+    priority: Word = ""
+    retry: bool = False
+    run: Word = ""
+    step: Word = ""
+    surface: Word = ""
+    workflow: Word = ""
 
 
 class Outcome(Line):
-    """`unknown`: the gateway died before the end; `status` 0: nothing was answered; tokens where the replica told."""
+    """`unknown`: the gateway died before the end; `status` 0: nothing was answered; tokens where the replica told.
+
+    Times are microseconds. `ttft_us` is from the request to its first event, `itl_` the time between two events.
+    `gpu_us` is its part of the time of the replica's GPUs. `spent` never exceeds what its intent held.
+    """
 
     bytes_out: Count
     code: Word
@@ -70,6 +85,26 @@ class Outcome(Line):
     status: Annotated[int, Field(ge=0, le=599)]
     tokens_in: Count | None
     tokens_out: Count | None
+    agent: Word = ""
+    context_tokens: Count = 0
+    finish: Word = ""
+    gpu_us: Count = 0
+    itl_p50_us: Count | None = None
+    itl_p99_us: Count | None = None
+    model: Word = ""
+    priority: Word = ""
+    queue_us: Count = 0
+    retries: Count = 0
+    revision: Word = ""
+    run: Word = ""
+    spent: Amounts = ()
+    step: Word = ""
+    surface: Word = ""
+    tokens_cached: Count | None = None
+    tokens_reasoning: Count | None = None
+    ttft_us: Count | None = None
+    workflow: Word = ""
+    zone: Word = ""
 
 
 class Denial(Line):

@@ -53,13 +53,15 @@ def no_content(request_id: bytes, extra: bytes, *, keep_alive: bool) -> bytes:
     return b"HTTP/1.1 204 No Content\r\nx-request-id: %b\r\n%b%b\r\n" % (request_id, extra, closing)
 
 
-def refused(refusal: Refusal, request_id: bytes, *, keep_alive: bool, head_only: bool = False) -> bytes:
-    """Return a refusal in OpenAI's shape."""
-    extra = b""
+def refused(
+    refusal: Refusal, request_id: bytes, *, keep_alive: bool, head_only: bool = False, headers: bytes = b""
+) -> bytes:
+    """Return a refusal in OpenAI's shape; `headers` are whole lines."""
+    extra = b"x-redoubt-reason: %b\r\n%b" % (refusal.code.encode(), headers)
     if refusal.retry_after_s:
-        extra = b"retry-after: %d\r\n" % refusal.retry_after_s
+        extra += b"retry-after: %d\r\n" % refusal.retry_after_s
     if refusal.status == 401:
-        extra = b"www-authenticate: Bearer\r\n"
+        extra += b"www-authenticate: Bearer\r\n"
     body = error_body(refusal)
     return small(refusal.status, request_id, body, keep_alive=keep_alive, head_only=head_only, extra=extra)
 

@@ -5,14 +5,14 @@ from enum import Enum, auto
 from typing import cast
 
 from controlplane.gateway import answer, routes
-from controlplane.gateway.ask import read_ask
 from controlplane.gateway.chunked import BadChunk, ChunkedReader
 from controlplane.gateway.directory import Directory, Endpoint, Grant, Terms
 from controlplane.gateway.errors import BadRequest, BodyTooLarge, HeadTooLarge, NoSnapshot, Refusal, TooSlow
 from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.head import END, Head, HeadReader
 from controlplane.gateway.hub import Hub
-from controlplane.gateway.trail import Asked, Trail, to_intent
+from controlplane.gateway.request import Request, Work
+from controlplane.gateway.surface.surface import Ask, Surface
 from controlplane.kit.clock import to_us
 
 
@@ -43,8 +43,10 @@ class ClientConnection(asyncio.Protocol):
         "_request_id",
         "_source",
         "_stalled",
+        "_surface",
         "_terms",
         "_transport",
+        "_work",
         "chunked_answers",
         "deadline",
         "keep_alive",
@@ -53,7 +55,9 @@ class ClientConnection(asyncio.Protocol):
     _transport: asyncio.Transport
     _directory: Directory  # as of the head: a body may take its time, a verdict does not change meanwhile
     _grant: Grant
+    _surface: Surface
     _terms: Terms
+    _work: Work
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -132,12 +136,12 @@ class ClientConnection(asyncio.Protocol):
         if self._held or self._paused:
             self._continue()
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: Refusal, headers: bytes = b"") -> None:
         """Answer with a refusal. Only a request that was read to its end lets the connection live."""
         read_whole = self._phase is ANSWERING
         self._exchange = None
         self.keep_alive = self.keep_alive and read_whole
-        self.write(answer.refused(refusal, self._request_id, keep_alive=self.keep_alive))
+        self.write(answer.refused(refusal, self._request_id, keep_alive=self.keep_alive, headers=headers))
         if read_whole:
             self.answered()
         else:
@@ -210,9 +214,11 @@ class ClientConnection(asyncio.Protocol):
             return b""
         self.chunked_answers = head.chunked_answers
         self.keep_alive = self.keep_alive and head.keep_alive
-        if head.path != routes.CHAT or head.method != b"POST":
+        surface = routes.SURFACES.get(head.path)
+        if surface is None or head.method != b"POST":
             self._answer_small(head)
             return rest
+        self._surface = surface
         try:
             self._expect_body(head, rest)
         except Refusal as refusal:
@@ -257,6 +263,7 @@ class ClientConnection(asyncio.Protocol):
         self._directory = hub.directory(now)
         self._grant = self._directory.admit(head.authorization, self._source, now)
         self._terms = self._grant.terms(head)
+        self._work = head.work
         if head.length > hub.limits.body_bytes:
             raise self._body_too_large()
         if not head.has_body:
@@ -309,23 +316,33 @@ class ClientConnection(asyncio.Protocol):
     def _body_complete(self, body: bytes) -> None:
         self._phase = ANSWERING
         try:
-            ask = read_ask(body)
+            ask = self._surface.read(body)
             endpoint = self._directory.find(self._grant, ask.model)
         except Refusal as refusal:
             self._deny(refusal, self._grant, self._directory)
             self.refuse(refusal)
         else:
-            self._begin_exchange(endpoint, body, streamed=bool(ask.stream))
+            self._begin_exchange(ask, endpoint, body)
 
-    def _begin_exchange(self, endpoint: Endpoint, body: bytes, *, streamed: bool) -> None:
-        """Write down what is about to happen; the exchange starts once that is durable."""
+    def _begin_exchange(self, ask: Ask, endpoint: Endpoint, body: bytes) -> None:
         hub = self._hub
-        asked = Asked(self._request_id, self._source, len(body), streamed, to_us(hub.clock.now()))
-        intent = to_intent(asked, self._directory, self._grant, self._terms, endpoint)
-        trail = Trail(hub.journal, intent, hub.time)
-        self._exchange = Exchange(hub, self, endpoint, self._request_id, body, trail, streamed=streamed)
-        self.deadline = hub.tick + hub.limits.intent_s
-        hub.journal.intend(intent, self._exchange)
+        request = Request(
+            self._request_id,
+            self._source,
+            to_us(hub.clock.now()),
+            hub.time(),
+            self._directory,
+            self._grant,
+            self._terms,
+            self._work,
+            self._surface,
+            ask,
+            body,
+            endpoint,
+        )
+        self._exchange = Exchange(hub, self, request)
+        self.deadline = hub.tick + hub.limits.clear_s
+        self._exchange.begin()
 
     # --- between requests
 

@@ -12,7 +12,14 @@ from urllib.parse import quote
 import msgspec
 
 from controlplane.contracts.keys import LEVELS
-from controlplane.contracts.snapshot import Snapshot, SnapshotEndpoint, SnapshotKey
+from controlplane.contracts.snapshot import (
+    Snapshot,
+    SnapshotBudget,
+    SnapshotEndpoint,
+    SnapshotKey,
+    SnapshotShare,
+    Surface,
+)
 from controlplane.gateway.errors import KeyNotForThis, ModelNotFound, WrongKey
 from controlplane.gateway.head import Head
 from controlplane.gateway.replica import Replica
@@ -105,6 +112,16 @@ class Endpoint:
     created_at: datetime
     headers: bytes
     replicas: tuple[Replica, ...]
+    context_tokens: int
+    project: str
+    model: str
+    adapter: str
+    surfaces: frozenset[Surface]
+    parallel: int
+    gpus: int
+    exclusive: bool
+    jurisdiction: str
+    clearance: int
     turns: Iterator[int] = field(default_factory=count)
 
 
@@ -115,6 +132,8 @@ class Directory:
     policy_sha256: str
     grants: dict[bytes, Grant]
     endpoints: dict[str, Endpoint]
+    shares: dict[str, SnapshotShare]
+    budgets: tuple[SnapshotBudget, ...]
     _admitted: dict[bytes, Grant] = field(default_factory=dict)  # known keys in one spelling: it has an end
 
     def admit(self, authorization: bytes, source: str, now: datetime) -> Grant:
@@ -176,6 +195,8 @@ def read_directory(snapshot: Snapshot, replicas: dict[str, Replica]) -> Director
         policy_sha256=snapshot.policy_sha256,
         grants={digest: grant for key in snapshot.keys for digest, grant in _grants(key)},
         endpoints={endpoint.name: _endpoint(endpoint, replicas) for endpoint in snapshot.endpoints},
+        shares={share.name: share for share in snapshot.shares},
+        budgets=snapshot.budgets,
     )
 
 
@@ -212,4 +233,14 @@ def _endpoint(endpoint: SnapshotEndpoint, replicas: dict[str, Replica]) -> Endpo
         endpoint.created_at,
         headers.encode(),
         open_ones,
+        endpoint.context_tokens,
+        endpoint.project,
+        endpoint.model,
+        endpoint.adapter,
+        frozenset(endpoint.surfaces),
+        endpoint.parallel,
+        endpoint.gpus,
+        endpoint.exclusive,
+        endpoint.jurisdiction,
+        endpoint.clearance,
     )

@@ -1,4 +1,4 @@
-"""One chat request on its way: to a replica, to another if that one dies early, and the answer back."""
+"""One request on its way, a method per step: budget, record, seat, replica, answer; and one end, whatever happens."""
 
 import asyncio
 from typing import Protocol
@@ -7,6 +7,7 @@ import msgspec
 import structlog
 
 from controlplane.gateway import answer
+from controlplane.gateway.budget.budgets import Budgets, Hold
 from controlplane.gateway.chunked import LAST, chunk
 from controlplane.gateway.directory import Endpoint
 from controlplane.gateway.errors import (
@@ -21,10 +22,15 @@ from controlplane.gateway.errors import (
 )
 from controlplane.gateway.limits import Limits
 from controlplane.gateway.link import Link
+from controlplane.gateway.meter.trail import CLIENT_LEFT, Trail, to_intent
+from controlplane.gateway.records import Result
 from controlplane.gateway.replica import Replica
-from controlplane.gateway.routing import choose_replica
+from controlplane.gateway.request import Request
+from controlplane.gateway.routing.choose import choose_replica
+from controlplane.gateway.spool import Journal
 from controlplane.gateway.sse import EventGate, EventTooLarge
-from controlplane.gateway.trail import CLIENT_LEFT, Trail
+from controlplane.gateway.surface.surface import Orders
+from controlplane.gateway.waiting.queues import Queues
 
 log = structlog.get_logger()
 
@@ -47,7 +53,7 @@ class Client(Protocol):
         """The answer is complete; the next request may begin."""
         ...
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: Refusal, headers: bytes = b"") -> None:
         """Answer with a refusal; nothing of this answer was written yet."""
         ...
 
@@ -61,6 +67,15 @@ class Surroundings(Protocol):
 
     tick: float
     limits: Limits
+    journal: Journal
+    budgets: Budgets
+    queues: Queues
+
+    def time(self) -> float: ...
+
+    def deny(self, refusal: Refusal, request: Request) -> None:
+        """Write down that a known key was refused, if that is what it is."""
+        ...
 
     def endpoint_now(self, endpoint: Endpoint) -> Endpoint:
         """Return the endpoint as the newest snapshot has it."""
@@ -74,39 +89,31 @@ class Exchange:
         "_client",
         "_endpoint",
         "_gate",
+        "_hold",
         "_link",
         "_live",
         "_opening",
         "_recorded",
         "_refreshed",
         "_replica",
-        "_request_id",
+        "_request",
         "_sent",
         "_surroundings",
         "_trail",
         "_tried",
     )
 
-    def __init__(
-        self,
-        surroundings: Surroundings,
-        client: Client,
-        endpoint: Endpoint,
-        request_id: bytes,
-        body: bytes,
-        trail: Trail,
-        *,
-        streamed: bool,
-    ) -> None:
+    def __init__(self, surroundings: Surroundings, client: Client, request: Request) -> None:
         self._surroundings = surroundings
         self._client = client
-        self._endpoint = endpoint
-        self._request_id = request_id
-        self._body = body
-        self._trail = trail
+        self._request = request
+        self._endpoint = request.endpoint
+        self._trail = Trail(surroundings.journal, request, surroundings.time)
+        self._hold: Hold | None = None
+        self._body = b""
         self._live = True
         self._recorded = False
-        self._gate = EventGate(surroundings.limits.event_bytes) if streamed else None
+        self._gate = EventGate(surroundings.limits.event_bytes) if request.ask.streamed else None
         self._replica: Replica | None = None
         self._link: Link | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -115,17 +122,69 @@ class Exchange:
         self._refreshed = False
         self._begun = False
 
-    def recorded(self) -> None:
-        """The intent is durable: go, unless the client has left meanwhile."""
-        self._recorded = True
+    # --- first, what it may use
+
+    def begin(self) -> None:
+        try:
+            hold = self._surroundings.budgets.clear(self._request, self)
+        except Refusal as refusal:
+            self.not_cleared(refusal)
+        else:
+            if hold is not None:
+                self.cleared(hold)
+
+    def cleared(self, hold: Hold) -> None:
+        """It may use this much: write down what is about to happen, and go on once that is durable."""
+        self._hold = hold
+        if not self._live:
+            hold.settle(self._trail.usage)
+            return
+        around = self._surroundings
+        self._client.deadline = around.tick + around.limits.intent_s
+        around.journal.intend(to_intent(self._request, hold), self)
+
+    def not_cleared(self, refusal: Refusal) -> None:
         if self._live:
-            self._start()
+            self._live = False
+            self._surroundings.deny(refusal, self._request)
+            self._client.refuse(refusal)
+
+    # --- then, that it is written down
+
+    def recorded(self) -> None:
+        """The intent is durable: take a seat, unless the client has left meanwhile."""
+        self._recorded = True
+        if not self._live:
+            return
+        try:
+            if self._surroundings.queues.enter(self._request, self):
+                self.seated()
+        except Refusal as refusal:
+            self.not_seated(refusal)
 
     def not_recorded(self) -> None:
         """What cannot be written down is not done."""
         if self._live:
             self._live = False
+            self._settle()
             self._client.refuse(_not_recorded())
+
+    # --- then, its turn
+
+    def seated(self) -> None:
+        if self._live:
+            self._body = self._request.surface.to_engine(self._request.ask, self._request.body, self._orders())
+            self._start()
+
+    def not_seated(self, refusal: Refusal) -> None:
+        if self._live:
+            self._end(refusal)
+
+    def _orders(self) -> Orders:
+        hold, endpoint = self._hold, self._endpoint
+        return Orders(hold.most_tokens if hold is not None else 0, adapter=endpoint.adapter)
+
+    # --- then, a replica
 
     def _start(self) -> None:
         """Send the request to the best replica."""
@@ -141,7 +200,7 @@ class Exchange:
     def cancel(self) -> None:
         """The client is gone: so is the work."""
         self._stop()
-        self._trail.end("cancelled", CLIENT_LEFT)
+        self._over("cancelled", CLIENT_LEFT)
 
     def _stop(self) -> None:
         self._live = False
@@ -150,6 +209,18 @@ class Exchange:
         if self._link is not None:
             self._link.drop()
         self._let_go()
+
+    def _over(self, result: Result, status: int, code: str = "") -> None:
+        """End it once: the seat is free, the outcome is told, what was held is settled."""
+        self._live = False
+        if self._recorded:
+            self._surroundings.queues.leave(self._request, self)
+        if self._hold is not None:
+            self._trail.end(self._hold, result, status, code)
+
+    def _settle(self) -> None:
+        if self._hold is not None:
+            self._hold.settle(self._trail.usage)
 
     def time_out(self) -> None:
         """The replica said nothing for too long, or the disk did not."""
@@ -196,9 +267,11 @@ class Exchange:
 
     def _send(self, replica: Replica, link: Link) -> None:
         self._link = link
-        head = b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
+        self._trail.usage.dispatched = True
+        head = b"POST %b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
+            self._request.surface.engine_path,
             replica.request_head,
-            self._request_id,
+            self._request.request_id,
             len(self._body),
         )
         link.send(self, head + self._body)
@@ -238,9 +311,9 @@ class Exchange:
         if status == _OK and self._gate is None:
             self._let_go()
             self._trail.sent(body)
-            self._trail.end("answered", _OK)
+            self._over("answered", _OK)
             client.write(
-                answer.completion(self._endpoint.headers, self._request_id, body, keep_alive=client.keep_alive)
+                answer.completion(self._headers(), self._request.request_id, body, keep_alive=client.keep_alive)
             )
             client.answered()
         elif status in _BUSY:
@@ -273,7 +346,7 @@ class Exchange:
         if not whole or not self._begun:
             self._end(_lost(), after=out)
             return
-        self._trail.end("answered", _OK)
+        self._over("answered", _OK)
         self._client.write(out + LAST if self._client.chunked_answers else out)
         self._client.answered()
 
@@ -288,9 +361,14 @@ class Exchange:
             return framed
         self._begun = True  # head and first event leave in one packet
         head = answer.stream_head(
-            self._endpoint.headers, self._request_id, keep_alive=client.keep_alive, chunked=client.chunked_answers
+            self._headers(), self._request.request_id, keep_alive=client.keep_alive, chunked=client.chunked_answers
         )
         return head + framed
+
+    def _headers(self) -> bytes:
+        """Return the header lines that say what served it and within which limits."""
+        hold = self._hold
+        return self._endpoint.headers + hold.left if hold is not None else self._endpoint.headers
 
     def _give_up(self, refusal: Refusal) -> None:
         self._let_go()
@@ -298,7 +376,7 @@ class Exchange:
 
     def _end(self, refusal: Refusal, after: bytes = b"") -> None:
         """Refuse while that is possible; else send an event that says so, and leave the stream without its end."""
-        self._trail.end("failed", _OK if self._begun else refusal.status, refusal.code)
+        self._over("failed", _OK if self._begun else refusal.status, refusal.code)
         if not self._begun:
             self._client.refuse(refusal)
             return
@@ -319,7 +397,7 @@ class Exchange:
         if kind is not None:
             return kind(_engine_message(body), remedy="change the request", code=kind.kind)
         replica = self._replica.spec.replica_id if self._replica else ""
-        log.warning("replica.failed", replica=replica, status=status, request=self._request_id.decode())
+        log.warning("replica.failed", replica=replica, status=status, request=self._request.request_id.decode())
         return ReplicaLost("the replica failed on this request", remedy="change the request or try again")
 
 

@@ -1,18 +1,25 @@
 """The head of a client's request: proved well-formed in C, then read for the few fields we act on."""
 
 import re
+from functools import lru_cache
+from typing import cast, get_args
 
 import httptools
 import msgspec
 
+from controlplane.contracts.snapshot import Priority
 from controlplane.gateway.errors import BadRequest, ExpectationFailed
+from controlplane.gateway.request import NO_WORK, Work
 
 END = b"\r\n\r\n"
 _ACTED_ON = re.compile(
     rb"\n(?=[acehtxACEHTX])(api-key|authorization|connection|content-length|expect|host|transfer-encoding|x-api-key"
-    rb"|x-redoubt-classification|x-redoubt-purpose):[ \t]*([^\r]*)",
+    rb"|x-redoubt-(?:agent|classification|deadline|priority|purpose|run|step|workflow)):[ \t]*([^\r]*)",
     re.IGNORECASE,
 )
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,79}")
+_SECONDS = re.compile(r"[0-9]{1,5}(\.[0-9]{1,3})?")
+LONGEST_DEADLINE_S = 86_400.0
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*([0-9]+)(?=[ \t]*\r)", re.IGNORECASE)
 
 
@@ -29,6 +36,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     expects_continue: bool
     purpose: bytes = b""
     classification: bytes = b""
+    work: Work = NO_WORK
 
     @property
     def has_body(self) -> bool:
@@ -98,7 +106,36 @@ def read_head(raw: bytes) -> Head:
         expects,
         fields.get(b"x-redoubt-purpose", b"").rstrip(),
         fields.get(b"x-redoubt-classification", b"").rstrip(),
+        _work(fields),
     )
+
+
+def _work(fields: dict[bytes, bytes]) -> Work:
+    """Return what the request is a part of. Raises BadRequest."""
+    told = tuple(fields.get(b"x-redoubt-" + name, b"") for name in _WORK)
+    return _read_work(told) if any(told) else NO_WORK
+
+
+_WORK = (b"workflow", b"agent", b"run", b"step", b"deadline", b"priority")
+
+
+@lru_cache(maxsize=1024)
+def _read_work(told: tuple[bytes, ...]) -> Work:
+    words = [word.decode("latin-1").strip() for word in told]
+    for name, word in zip(_WORK[:4], words, strict=False):
+        if word and not _NAME.fullmatch(word):
+            raise _bad_work(name, "letters, digits and . _ : - alone, at most 80")
+    workflow, agent, run, step, deadline, priority = words
+    if deadline and not (_SECONDS.fullmatch(deadline) and 0 < float(deadline) <= LONGEST_DEADLINE_S):
+        raise _bad_work(b"deadline", f"seconds, more than 0 and at most {LONGEST_DEADLINE_S:.0f}")
+    if priority and priority not in get_args(Priority):
+        raise _bad_work(b"priority", f"one of {', '.join(get_args(Priority))}")
+    return Work(workflow, agent, run, step, float(deadline or 0), cast("Priority", priority or "interactive"))
+
+
+def _bad_work(name: bytes, wanted: str) -> BadRequest:
+    header = f"X-Redoubt-{name.decode().capitalize()}"
+    return BadRequest(f"the header {header} cannot be read", remedy=f"send {wanted}", param=header, code="bad_header")
 
 
 def _prove(raw: bytes) -> None:

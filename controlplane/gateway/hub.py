@@ -7,13 +7,16 @@ from itertools import count
 from typing import Protocol
 
 from controlplane.contracts.snapshot import Snapshot, SnapshotReplica
+from controlplane.gateway.budget.budgets import Budgets, NoBudgets
 from controlplane.gateway.denials import EVERY_S, Denials
 from controlplane.gateway.directory import Directory, Endpoint, read_directory
-from controlplane.gateway.errors import NoSnapshot
+from controlplane.gateway.errors import NoSnapshot, Refusal
 from controlplane.gateway.limits import Limits
 from controlplane.gateway.replica import ContextFor, Replica
+from controlplane.gateway.request import Request
 from controlplane.gateway.spool import Journal
-from controlplane.kit.clock import Clock
+from controlplane.gateway.waiting.queues import NoQueues, Queues
+from controlplane.kit.clock import Clock, to_us
 
 Identity = tuple[str, str, int, str]  # the same run at the same place, whether it drains or not
 
@@ -37,6 +40,8 @@ class Hub:
         self.limits = limits
         self.journal = journal
         self.denials = Denials(journal)
+        self.budgets: Budgets = NoBudgets()
+        self.queues: Queues = NoQueues()
         self.clock = clock
         self.time = asyncio.get_running_loop().time
         self.tick = self.time()
@@ -67,6 +72,14 @@ class Hub:
         """Return the endpoint as the newest snapshot has it; the old one when it is gone."""
         return endpoint if self._directory is None else self._directory.endpoints.get(endpoint.name, endpoint)
 
+    def deny(self, refusal: Refusal, request: Request) -> None:
+        """Write down that a known key was refused, if that is what it is."""
+        at_us = to_us(self.clock.now())
+        self.denials.note(
+            refusal, request.grant, request.directory, request_id=request.request_id, source=request.source,
+            at_us=at_us, now_s=self.tick,
+        )  # fmt: skip
+
     def request_id(self) -> bytes:
         return b"req_%b%08x" % (self._request_prefix, next(self._requests))
 
@@ -88,6 +101,8 @@ class Hub:
             if connection.deadline <= now:
                 connection.on_deadline()
         self.denials.settle(before_s=now - EVERY_S)
+        self.budgets.sweep(now)
+        self.queues.sweep(now)
         for replica in self._replicas.values():
             replica.tick = now
             replica.close_idle(before=now - self.limits.link_idle_s)

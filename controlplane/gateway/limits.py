@@ -23,6 +23,7 @@ class Limits:
     stalled_client_s: float = 60.0
 
     handshakes: int = 32  # at once to one replica: a burst must not overrun its listen queue
+    clear_s: float = 5.0  # a control plane that takes longer to grant more of a budget is away
     intent_s: float = 5.0  # a disk that takes longer to write a line down is no disk
     connect_s: float = 3.0
     first_byte_s: float = 600.0  # a long prompt behind a full queue

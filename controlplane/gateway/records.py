@@ -8,17 +8,21 @@ import msgspec
 from controlplane.contracts.spool import FIRST_PREV
 
 Result = Literal["answered", "failed", "cancelled", "unknown"]
+Amount = tuple[str, int]  # of one account of a budget
 
 _ENCODER = msgspec.json.Encoder(order="sorted")  # sorted and without white space: canonical for texts and integers
 
 
-class Record(msgspec.Struct, gc=False, kw_only=True):
-    """`prev` and `seq` are filled in when the line's place in the chain is known."""
+class Record(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
+    """`prev`, `seq` and `v` are filled in when the line's place in the chain is known.
+
+    Defaults are left out of a line. msgspec compares them by identity, so they are (), "", 0, False or None alone.
+    """
 
     at_us: int
-    prev: str = FIRST_PREV
-    seq: int = 0
-    v: Literal[1] = 1
+    prev: str = ""
+    seq: int = -1
+    v: int = 0
 
 
 class Opened(Record, tag_field="kind", tag="opened"):
@@ -40,6 +44,14 @@ class Intent(Record, tag_field="kind", tag="intent"):
     source: str
     streamed: bool
     zone: str
+    agent: str = ""
+    held: tuple[Amount, ...] = ()
+    priority: str = ""
+    retry: bool = False
+    run: str = ""
+    step: str = ""
+    surface: str = ""
+    workflow: str = ""
 
 
 class Outcome(Record, tag_field="kind", tag="outcome"):
@@ -55,6 +67,26 @@ class Outcome(Record, tag_field="kind", tag="outcome"):
     status: int
     tokens_in: int | None
     tokens_out: int | None
+    agent: str = ""
+    context_tokens: int = 0
+    finish: str = ""
+    gpu_us: int = 0
+    itl_p50_us: int | None = None
+    itl_p99_us: int | None = None
+    model: str = ""
+    priority: str = ""
+    queue_us: int = 0
+    retries: int = 0
+    revision: str = ""
+    run: str = ""
+    spent: tuple[Amount, ...] = ()
+    step: str = ""
+    surface: str = ""
+    tokens_cached: int | None = None
+    tokens_reasoning: int | None = None
+    ttft_us: int | None = None
+    workflow: str = ""
+    zone: str = ""
 
 
 class Denial(Record, tag_field="kind", tag="denied"):
@@ -92,7 +124,7 @@ class Chain:
 
     def add(self, record: AnyRecord) -> bytes:
         """Return the line of the record, at its place in the chain."""
-        record.seq, record.prev = self.next_seq, self.prev
+        record.seq, record.prev, record.v = self.next_seq, self.prev, 1
         line = _ENCODER.encode(record)
         self.next_seq += 1
         self.prev = sha256(line).hexdigest()

@@ -21,9 +21,7 @@ class Replica:
         self.rests_until = 0.0
         self.cut_off = False
         self.tick = 0.0  # the loop's time at the last sweep
-        self.request_head = (
-            f"POST /v1/chat/completions HTTP/1.1\r\nhost: {spec.replica_id}\r\ncontent-type: application/json\r\n"
-        ).encode()
+        self.request_head = (f" HTTP/1.1\r\nhost: {spec.replica_id}\r\ncontent-type: application/json\r\n").encode()
         self._limits = limits
         self._context_for = context_for
         self._context: ssl.SSLContext | None = None

@@ -4,17 +4,19 @@ from controlplane.gateway import answer
 from controlplane.gateway.errors import MethodNotAllowed, Refusal, UnknownRoute
 from controlplane.gateway.head import Head
 from controlplane.gateway.hub import Hub
+from controlplane.gateway.surface.chat import Chat
+from controlplane.gateway.surface.surface import Surface
 
-CHAT = b"/v1/chat/completions"
+SURFACES: dict[bytes, Surface] = {surface.path: surface for surface in (Chat(),)}
 MODELS = b"/v1/models"
 ALIVE = b"/livez"
 READY = b"/readyz"
 
-_METHODS = {CHAT: b"POST, OPTIONS", **dict.fromkeys((MODELS, ALIVE, READY), b"GET, HEAD, OPTIONS")}
+_METHODS = {**dict.fromkeys(SURFACES, b"POST, OPTIONS"), **dict.fromkeys((MODELS, ALIVE, READY), b"GET, HEAD, OPTIONS")}
 
 
 def answer_small(hub: Hub, head: Head, source: str, request_id: bytes, *, keep_alive: bool) -> bytes:
-    """Return the whole answer to anything but a chat completion."""
+    """Return the whole answer to anything that needs no replica."""
     head_only = head.method == b"HEAD"
     try:
         methods = _METHODS.get(head.path)

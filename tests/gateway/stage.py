@@ -21,8 +21,8 @@ from controlplane.kit.tls import CertificateFiles, pinned_context, run_server_co
 from tests.support.journals import MemoryJournal
 
 KEY = "rdk_test"
-ASK = b'{"model":"chat","messages":[{"role":"user","content":"hello"}]}'
-STREAMED = b'{"model":"chat","messages":[{"role":"user","content":"hello"}],"stream":true}'
+ASK = b'{"model":"chat","messages":[{"role":"user","content":"hello"}],"max_tokens":40}'
+STREAMED = b'{"model":"chat","messages":[{"role":"user","content":"hello"}],"max_tokens":40,"stream":true}'
 COMPLETION = (
     b'{"id":"c1","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"hi"}}]}'
 )

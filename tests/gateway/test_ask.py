@@ -3,8 +3,8 @@ import json
 import msgspec
 import pytest
 
-from controlplane.gateway.ask import ENGINE_ONLY, Ask, read_ask
 from controlplane.gateway.errors import BadRequest
+from controlplane.gateway.surface.chat import ENGINE_ONLY, ChatAsk, read_ask
 
 PLAIN = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
 EVERYTHING = PLAIN | {
@@ -57,7 +57,7 @@ def test_every_field_of_the_allow_list_passes():
     ask = read_ask(json.dumps(EVERYTHING).encode())
 
     assert (ask.model, ask.stream) == ("chat", True)
-    assert {field.name for field in msgspec.structs.fields(Ask)} == set(EVERYTHING)
+    assert {field.name for field in msgspec.structs.fields(ChatAsk)} == set(EVERYTHING)
 
 
 def test_a_field_that_is_null_is_as_good_as_absent():

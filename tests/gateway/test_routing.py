@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.gateway.routing import choose_replica
+from controlplane.gateway.routing.choose import choose_replica
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def _read(text: str, place: Place) -> AnyLine:
     except ValidationError as error:
         detail = f"line {place.next_seq} cannot be read: {error.error_count()} faults"
         raise SpoolBroken(detail, remedy=_LOOK) from None
-    if canonical_json(line.model_dump(mode="json")) != text.encode():
+    if canonical_json(line.model_dump(mode="json", exclude_defaults=True)) != text.encode():
         raise SpoolBroken(f"line {place.next_seq} is not in its canonical form", remedy=_LOOK)
     return line
 

@@ -1,11 +1,13 @@
-"""A client's chat request: the few fields we act on are typed, the rest is passed on as the bytes it came in."""
+"""Chat completions: the few fields we act on are typed, the rest is passed on as the bytes it came in."""
 
 import re
 from typing import Annotated, Final
 
 import msgspec
 
+from controlplane.contracts.snapshot import Surface as SurfaceName
 from controlplane.gateway.errors import BadRequest
+from controlplane.gateway.surface.surface import Ask, Orders, with_fields
 
 _ABSENT = msgspec.Raw()
 _AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
@@ -38,7 +40,7 @@ ENGINE_ONLY: Final = frozenset(
 )
 
 
-class Ask(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class ChatAsk(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """The allow-list. A field that is missing here is refused by its name."""
 
     model: str
@@ -87,12 +89,40 @@ class Ask(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     structured_outputs: msgspec.Raw = _ABSENT
     include_reasoning: bool | None = None
 
+    @property
+    def streamed(self) -> bool:
+        return bool(self.stream)
 
-_DECODER = msgspec.json.Decoder(Ask)
+    @property
+    def completion_tokens(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def choices(self) -> int:
+        return self.n or 1
+
+    @property
+    def prompt(self) -> list[bytes]:
+        tools = [bytes(self.tools)] if self.tools is not _ABSENT else []
+        return [*tools, *map(bytes, self.messages)]
+
+
+class Chat:
+    name: SurfaceName = "chat"
+    path = engine_path = b"/v1/chat/completions"
+
+    def read(self, body: bytes) -> ChatAsk:
+        return read_ask(body)
+
+    def to_engine(self, ask: Ask, body: bytes, orders: Orders) -> bytes:
+        return body if ask.completion_tokens else with_fields(body, b'"max_tokens":%d' % orders.most_tokens)
+
+
+_DECODER = msgspec.json.Decoder(ChatAsk)
 _FIELD = re.compile(r"field `([^`]*)`|at `\$\.?([^`]*)`")
 
 
-def read_ask(body: bytes) -> Ask:
+def read_ask(body: bytes) -> ChatAsk:
     """Parse a request body. Raises BadRequest that names the field."""
     try:
         if not body.isascii():
