@@ -3,22 +3,18 @@
 import asyncio
 from typing import Protocol
 
-import msgspec
 import structlog
 
-from controlplane.gateway import answer
+from controlplane.gateway import answer, engine_errors
 from controlplane.gateway.budget.budgets import Budgets, Hold
 from controlplane.gateway.chunked import LAST, chunk
 from controlplane.gateway.directory import Endpoint
 from controlplane.gateway.errors import (
-    BadRequest,
-    BodyTooLarge,
     NoReplica,
     NotRecorded,
     Refusal,
     ReplicaLost,
     ReplicaTooSlow,
-    Unprocessable,
 )
 from controlplane.gateway.limits import Limits
 from controlplane.gateway.link import Link
@@ -36,7 +32,6 @@ log = structlog.get_logger()
 
 _OK = 200
 _MOST_TIMES_SENT = 2  # a prompt that kills an engine must not walk through all of them
-_CLIENT_AT_FAULT: dict[int, type[Refusal]] = {400: BadRequest, 413: BodyTooLarge, 422: Unprocessable}
 _BUSY = frozenset({429, 503})
 
 
@@ -393,9 +388,9 @@ class Exchange:
         return NoReplica(f"{name} has no ready replica", remedy="try again in a few seconds")
 
     def _refusal_of(self, status: int, body: bytes) -> Refusal:
-        kind = _CLIENT_AT_FAULT.get(status)
-        if kind is not None:
-            return kind(_engine_message(body), remedy="change the request", code=kind.kind)
+        refusal = engine_errors.of_client(status, body)
+        if refusal is not None:
+            return refusal
         replica = self._replica.spec.replica_id if self._replica else ""
         log.warning("replica.failed", replica=replica, status=status, request=self._request.request_id.decode())
         return ReplicaLost("the replica failed on this request", remedy="change the request or try again")
@@ -407,18 +402,3 @@ def _not_recorded() -> Refusal:
 
 def _lost() -> Refusal:
     return ReplicaLost("the replica was lost before the answer was complete", remedy="send the request again")
-
-
-class _EngineError(msgspec.Struct):
-    message: str
-
-
-class _EngineErrorBody(msgspec.Struct):
-    error: _EngineError
-
-
-def _engine_message(body: bytes) -> str:
-    try:
-        return msgspec.json.decode(body, type=_EngineErrorBody).error.message[:500]
-    except ValueError:
-        return "the replica refused the request"

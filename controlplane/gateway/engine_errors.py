@@ -1,0 +1,28 @@
+"""What an inference server says is wrong with a request, in the words of the gateway."""
+
+import msgspec
+
+from controlplane.gateway.errors import BadRequest, BodyTooLarge, Refusal, Unprocessable
+
+_CLIENT_AT_FAULT: dict[int, type[Refusal]] = {400: BadRequest, 413: BodyTooLarge, 422: Unprocessable}
+
+
+class _EngineError(msgspec.Struct):
+    message: str
+
+
+class _EngineErrorBody(msgspec.Struct):
+    error: _EngineError
+
+
+def of_client(status: int, body: bytes) -> Refusal | None:
+    """Return the refusal of a request that the engine finds wrong; None when the fault is the engine's."""
+    kind = _CLIENT_AT_FAULT.get(status)
+    return kind(_message(body), remedy="change the request", code=kind.kind) if kind is not None else None
+
+
+def _message(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=_EngineErrorBody).error.message[:500]
+    except ValueError:
+        return "the replica refused the request"
