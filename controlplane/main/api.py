@@ -13,7 +13,7 @@ from controlplane.console.app import add_console
 from controlplane.domains.factors.rules.passkeys import host_of
 from controlplane.domains.pki.service import Authority
 from controlplane.domains.pki.types import LeafTerms
-from controlplane.domains.serving import service as serving
+from controlplane.domains.serving.service import runs
 from controlplane.kit.certificates import host_names
 from controlplane.kit.clock import SystemClock
 from controlplane.kit.issuing import Issuer, Usage
@@ -142,7 +142,7 @@ def make_server(app: FastAPI, listen: Listen, leaves: Leaves, *, machine: bool) 
 
 async def _beat(database: Database, counters: list[DenialCounter]) -> None:
     async with database.transaction() as tx:
-        await serving.beat(tx, "api")
+        await runs.beat(tx, "api")
     for counter in counters:
         await record_counts(database, counter.settle(database.now()))
 

@@ -17,8 +17,8 @@ from controlplane.domains.identity.service import sessions
 from controlplane.domains.jobs.loops.converging import JobLoops, JobPlace
 from controlplane.domains.metering.loops import UsageLoop
 from controlplane.domains.scheduler.loops import SchedulerLoop
-from controlplane.domains.serving import service as serving
 from controlplane.domains.serving.loops import RunPlace, ServingLoops
+from controlplane.domains.serving.service import snapshots
 from controlplane.engines.port import Engine
 from controlplane.engines.process import ProcessEngine
 from controlplane.engines.slurm.commands import Commands
@@ -208,7 +208,7 @@ def _publisher(database: Database, settings: ReconcilerSettings) -> Callable[[],
 
     async def publish() -> None:
         async with database.transaction() as tx:
-            await serving.publish_snapshot(tx, SYSTEM, site=settings.site, key=key, lifetime=lifetime)
+            await snapshots.publish_snapshot(tx, SYSTEM, site=settings.site, key=key, lifetime=lifetime)
 
     return publish
 

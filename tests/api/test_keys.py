@@ -12,7 +12,7 @@ from controlplane.contracts.snapshot import Snapshot, SnapshotKey
 from controlplane.domains.audit.types import SYSTEM, Actor, Role
 from controlplane.domains.keys import service as keys
 from controlplane.domains.keys.types import Bounds, Use
-from controlplane.domains.serving import service as serving
+from controlplane.domains.serving.service import snapshots
 from controlplane.kit.canonical import sha256_hex
 from controlplane.kit.errors import NotFound
 from controlplane.kit.paging import Page
@@ -37,9 +37,9 @@ async def rotate(plane: ControlPlane, admin: str, key_id: str, **asked: object) 
 async def published(plane: ControlPlane) -> tuple[SnapshotKey, ...]:
     signer = Ed25519PrivateKey.generate()
     async with plane.database.transaction() as tx:
-        await serving.publish_snapshot(tx, SYSTEM, site=SITE, key=signer, lifetime=timedelta(hours=1))
+        await snapshots.publish_snapshot(tx, SYSTEM, site=SITE, key=signer, lifetime=timedelta(hours=1))
     async with plane.database.transaction() as tx:
-        newest = await serving.newest_snapshot(tx, GATEWAY, after=0)
+        newest = await snapshots.newest_snapshot(tx, GATEWAY, after=0)
     assert newest is not None
     return Snapshot.model_validate_json(newest.payload).keys
 

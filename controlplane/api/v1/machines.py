@@ -12,7 +12,7 @@ from controlplane.domains.fleet import service as fleet
 from controlplane.domains.health import service as health
 from controlplane.domains.metering import service as metering
 from controlplane.domains.pki import service as pki
-from controlplane.domains.serving import service as serving
+from controlplane.domains.serving.service import snapshots
 from controlplane.web.actor import Gateway, NodePeer
 from controlplane.web.transaction import Transaction
 
@@ -35,7 +35,7 @@ async def report(body: NodeReport, peer: NodePeer, tx: Transaction) -> None:
 @router.get("/gateway/snapshot", response_model=SignedSnapshot, responses={204: {"description": "nothing newer"}})
 async def snapshot(actor: Gateway, tx: Transaction, after: Annotated[int, Query(ge=0)] = 0) -> Response:
     """Return the newest signed snapshot, or 204 when version `after` is the newest."""
-    newest = await serving.newest_snapshot(tx, actor, after=after)
+    newest = await snapshots.newest_snapshot(tx, actor, after=after)
     if newest is None:
         return Response(status_code=204)
     signed = SignedSnapshot(payload=newest.payload, signature=newest.signature)

@@ -7,7 +7,7 @@ from controlplane.contracts import admin
 from controlplane.domains.allocation.tables import Lease
 from controlplane.domains.audit.tables import AuditEvent
 from controlplane.domains.fleet.types import GpuCordon, GpuView, NodeView, SeenGpu
-from controlplane.domains.serving.service import EndpointView
+from controlplane.domains.serving.service.endpoints import EndpointView
 from controlplane.domains.serving.tables import Model, Replica, Revision
 from controlplane.domains.serving.types import ReplicaState
 

@@ -16,7 +16,7 @@ from controlplane.domains.fleet import service as fleet
 from controlplane.domains.fleet.types import NodeState, NodeView
 from controlplane.domains.pki import service as pki
 from controlplane.domains.serving import rules, store
-from controlplane.domains.serving.service import RECENT
+from controlplane.domains.serving.service.endpoints import RECENT
 from controlplane.domains.serving.tables import Endpoint, Model, Replica, Revision
 from controlplane.domains.serving.types import OVER, ReplicaFact, ReplicaState
 from controlplane.domains.shares import rules as share_rules

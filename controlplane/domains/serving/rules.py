@@ -1,9 +1,11 @@
 """What an endpoint needs next, and what fits a GPU."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from hashlib import sha256
 
 from controlplane.domains.fleet.types import NodeState, NodeView
+from controlplane.domains.pki.types import Refusal
 from controlplane.domains.serving.types import LIVE, ReplicaFact, ReplicaPlan, ReplicaState
 
 OVERHEAD_BYTES = 1 << 30  # CUDA context and activations; serving.md 3.2 measures 0.6 to 1.2 GiB
@@ -144,3 +146,8 @@ def _proof(replica: ReplicaFact, now: datetime) -> datetime | None:
         return None
     proof = replica.ready_at + PROVEN_AFTER
     return proof if proof <= (replica.ended_at or now) else None
+
+
+def put_out(refusals: Iterable[Refusal]) -> frozenset[str]:
+    """Return the nodes that were revoked for good: what they answer, nobody may hear."""
+    return frozenset(refusal.node for refusal in refusals if refusal.before is None)

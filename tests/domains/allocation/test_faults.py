@@ -16,8 +16,8 @@ from controlplane.domains.allocation.tables import Lease, LeasedGpu
 from controlplane.domains.allocation.types import Ask
 from controlplane.domains.audit.types import SYSTEM, Actor, Role
 from controlplane.domains.fleet.tables import NodeObservation
-from controlplane.domains.serving import service as serving
 from controlplane.domains.serving.loops import ServingLoops
+from controlplane.domains.serving.service import endpoints, runs
 from controlplane.domains.serving.tables import Replica
 from controlplane.domains.serving.types import OVER, REGISTERED, ReplicaState
 from controlplane.domains.shares import service as shares
@@ -153,7 +153,7 @@ class Stage:
     async def change_endpoint(self) -> None:
         replicas, floor = self.random.randint(0, 4), self.random.randint(0, 2)
         await self._try(
-            lambda tx: serving.revise_endpoint(tx, ADA, name="chat", replicas=replicas, config=None, floor=floor)
+            lambda tx: endpoints.revise_endpoint(tx, ADA, name="chat", replicas=replicas, config=None, floor=floor)
         )
 
     async def change_new_job(self) -> None:
@@ -199,9 +199,9 @@ class Stage:
         )  # fmt: skip
         try:
             async with self.plane.database.transaction() as tx:
-                token = await serving.register_run(tx, ask=ask, lease_s=LEASE_S)
+                token = await runs.register_run(tx, ask=ask, lease_s=LEASE_S)
                 ready = RenewRun(phase=RunPhase.READY)
-                await serving.renew_run(tx, replica_id=name, token=token, ask=ready, lease_s=LEASE_S)
+                await runs.renew_run(tx, replica_id=name, token=token, ask=ready, lease_s=LEASE_S)
             self.tokens[name] = token
         except Unavailable:
             return
@@ -228,7 +228,7 @@ class Stage:
                 await allocation.begin_lease(
                     tx, SYSTEM, owner=name, share="blue", pool=Pool.TRAINING,
                     over_quota=job.order.qos.endswith("-over"), preemptible=True, gpu_uuids=self._uuids(name),
-                    node=job.node, expires_at=self.plane.clock.now() + (serving.RECENT * 2),
+                    node=job.node, expires_at=self.plane.clock.now() + (endpoints.RECENT * 2),
                 )  # fmt: skip
             self.began[name] = job.restarts
         except Unavailable:
@@ -325,9 +325,9 @@ async def make_stage(plane: ControlPlane, database_url: str, seed: int) -> Stage
         for kind, name, parent in ((ShareKind.ORGANISATION, "acme", ""), (ShareKind.PROJECT, "blue", "acme")):
             await shares.create_share(tx, ADA, kind=kind, name=name, parent=parent, weight=1, slots=9)
         await shares.set_quota(tx, ADA, quota=Quota("blue", "h100", 1, QUOTA))
-        await serving.register_model(tx, ADA, manifest=make_manifest())
+        await endpoints.register_model(tx, ADA, manifest=make_manifest())
         config = EndpointConfig(model="tiny")
-        await serving.create_endpoint(tx, ADA, name="chat", zone="main", replicas=2, config=config, floor=1)
+        await endpoints.create_endpoint(tx, ADA, name="chat", zone="main", replicas=2, config=config, floor=1)
     plane.database.before_commit(stage.before_commit)
     return stage
 

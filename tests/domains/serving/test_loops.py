@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from controlplane.domains.audit.types import SYSTEM
-from controlplane.domains.serving import service as serving
+from controlplane.domains.serving.service import runs, snapshots
 from tests.support.control_plane import ControlPlane, make_manifest
 from tests.support.database import empty
 
@@ -49,7 +49,7 @@ class Site:
         for _ in range(seconds):
             self.plane.clock.move(1)
             async with self.plane.database.transaction() as tx:
-                await serving.beat(tx, "api")
+                await runs.beat(tx, "api")
         await self.hear(*silent)
 
     async def endpoint(self) -> dict[str, object]:
@@ -195,7 +195,7 @@ async def test_the_snapshot_lists_what_serves_and_is_signed_anew_only_when_that_
 
     async def publish() -> bool:
         async with site.plane.database.transaction() as tx:
-            return await serving.publish_snapshot(tx, SYSTEM, site="testsite", key=key, lifetime=timedelta(hours=12))
+            return await snapshots.publish_snapshot(tx, SYSTEM, site="testsite", key=key, lifetime=timedelta(hours=12))
 
     assert [await publish(), await publish()] == [True, False]
     await site.plane.loops.converge()

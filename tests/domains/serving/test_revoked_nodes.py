@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from controlplane.domains.audit.types import SYSTEM
-from controlplane.domains.serving import service as serving
+from controlplane.domains.serving.service import snapshots
 from tests.domains.serving.test_loops import Site
 from tests.support.control_plane import ControlPlane
 
@@ -34,7 +34,7 @@ async def listed(site: Site) -> list[str]:
     """Return the replicas that gateways may ask."""
     async with site.plane.database.transaction() as tx:
         key = Ed25519PrivateKey.generate()
-        await serving.publish_snapshot(tx, SYSTEM, site="testsite", key=key, lifetime=timedelta(hours=12))
+        await snapshots.publish_snapshot(tx, SYSTEM, site="testsite", key=key, lifetime=timedelta(hours=12))
     async with site.plane.machine("service", "gateway") as client:
         payload = json.loads((await client.get("/gateway/snapshot")).json()["payload"])
     return [replica["replica_id"] for endpoint in payload["endpoints"] for replica in endpoint["replicas"]]

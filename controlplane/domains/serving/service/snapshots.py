@@ -1,0 +1,126 @@
+"""What gateways may serve: read from the books and signed."""
+
+from dataclasses import asdict
+from datetime import timedelta
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from controlplane.contracts.snapshot import (
+    Snapshot,
+    SnapshotEndpoint,
+    SnapshotKey,
+    SnapshotReplica,
+    SnapshotSecret,
+)
+from controlplane.domains.audit import service as audit
+from controlplane.domains.audit.types import Actor
+from controlplane.domains.keys import service as inference_keys
+from controlplane.domains.pki import service as pki
+from controlplane.domains.policy import service as policy
+from controlplane.domains.serving import rules, store
+from controlplane.domains.serving.tables import PublishedSnapshot, Replica
+from controlplane.domains.serving.types import ReplicaState
+from controlplane.kit.canonical import canonical_json, sha256_hex
+from controlplane.kit.crypto import public_pem, sign
+from controlplane.kit.tx import Tx
+
+SNAPSHOTS_KEPT = 1000
+
+
+async def newest_snapshot(tx: Tx, actor: Actor, *, after: int) -> PublishedSnapshot | None:
+    """Return the newest snapshot unless it is version `after`; after a restored database it may be an older one."""
+    await policy.require(tx, actor, "snapshot.read", "site")
+    newest = await store.find_newest_snapshot(tx)
+    return newest if newest is not None and newest.version != after else None
+
+
+async def publish_snapshot(tx: Tx, actor: Actor, *, site: str, key: Ed25519PrivateKey, lifetime: timedelta) -> bool:
+    """Sign what gateways may serve, when it changed or half of the last one's life is over; say whether it was."""
+    await policy.require(tx, actor, "snapshot.publish", site)
+    await store.lock_publishing(tx)
+    keys, endpoints = await _snapshot_keys(tx), await _snapshot_endpoints(tx)
+    leaving = await _leaving_replicas(tx, endpoints)
+    shapes = [shape.model_dump(mode="json") for shape in (*keys, *endpoints, *leaving)]
+    in_force = str(tx.session.info.get("policy_digest", ""))  # left there by the question above
+    content = canonical_json([site, public_pem(key).decode(), int(lifetime.total_seconds()), in_force, shapes])
+    last = await store.find_newest_snapshot(tx)
+    if last is not None and last.content_sha256 == sha256_hex(content) and tx.now < last.expires_at - lifetime / 2:
+        return False
+    snapshot = Snapshot(
+        site=site,
+        version=last.version + 1 if last else 1,
+        issued_at=tx.now,
+        expires_at=tx.now + lifetime,
+        policy_sha256=in_force,
+        keys=keys,
+        endpoints=endpoints,
+        leaving=leaving,
+    )
+    payload = canonical_json(snapshot.model_dump(mode="json"))
+    row = PublishedSnapshot(
+        version=snapshot.version,
+        content_sha256=sha256_hex(content),
+        payload=payload.decode(),
+        signature=sign(key, payload),
+        issued_at=snapshot.issued_at,
+        expires_at=snapshot.expires_at,
+    )
+    store.add(tx, row)
+    await store.delete_snapshots_before(tx, snapshot.version - SNAPSHOTS_KEPT)
+    await audit.record(tx, actor, "snapshot.published", f"snapshot {snapshot.version}", sha256=sha256_hex(payload))
+    return True
+
+
+async def _snapshot_keys(tx: Tx) -> tuple[SnapshotKey, ...]:
+    return tuple(
+        SnapshotKey(
+            key_id=key.key_id,
+            secrets=tuple(SnapshotSecret(**asdict(s)) for s in key.secrets),
+            **asdict(key.bounds),
+        )
+        for key in await inference_keys.list_live_keys(tx)
+    )
+
+
+async def _snapshot_endpoints(tx: Tx) -> tuple[SnapshotEndpoint, ...]:
+    endpoints = await store.list_live_endpoints(tx)
+    revisions = await store.get_revisions(tx, {endpoint.revision_id for endpoint in endpoints})
+    serving = await _list_trusted(tx)
+    return tuple(
+        SnapshotEndpoint(
+            name=endpoint.name,
+            endpoint_id=endpoint.id,
+            revision_id=endpoint.revision_id,
+            zone=endpoint.zone,
+            context_tokens=revisions[endpoint.revision_id].context_tokens,
+            created_at=endpoint.created_at,
+            replicas=tuple(_snapshot_replica(r) for r in serving if r.endpoint_id == endpoint.id),
+        )
+        for endpoint in endpoints
+    )
+
+
+async def _leaving_replicas(tx: Tx, endpoints: tuple[SnapshotEndpoint, ...]) -> tuple[SnapshotReplica, ...]:
+    """Return replicas of deleted endpoints that still finish what they have."""
+    live = {endpoint.endpoint_id for endpoint in endpoints}
+    return tuple(_snapshot_replica(r) for r in await _list_trusted(tx) if r.endpoint_id not in live)
+
+
+async def _list_trusted(tx: Tx) -> list[Replica]:
+    """Return what serves on nodes that were not revoked: what such a node answers, nobody may hear."""
+    revoked = await _revoked(tx)
+    return [replica for replica in await store.list_serving(tx) if replica.node not in revoked]
+
+
+async def _revoked(tx: Tx) -> frozenset[str]:
+    return rules.put_out(await pki.list_refusals(tx))
+
+
+def _snapshot_replica(replica: Replica) -> SnapshotReplica:
+    return SnapshotReplica(
+        replica_id=replica.id,
+        host=replica.host,
+        port=replica.port,
+        certificate_pem=replica.certificate_pem,
+        draining=replica.state == ReplicaState.DRAINING,
+    )
