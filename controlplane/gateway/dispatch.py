@@ -1,0 +1,173 @@
+"""One request on its way to a replica: choose, connect, send; and send again where that does no harm."""
+
+import asyncio
+from typing import Protocol
+
+import structlog
+
+from controlplane.gateway.errors import NoReplica, Refusal, ReplicaLost
+from controlplane.gateway.link import Asker, Link
+from controlplane.gateway.replica import Replica
+from controlplane.gateway.request import Request
+from controlplane.gateway.routing.choose import choose_replica
+from controlplane.gateway.surroundings import Surroundings
+
+log = structlog.get_logger()
+
+_MOST_TIMES_SENT = 2  # a prompt that kills an engine must not walk through all of them
+
+
+class Sender(Asker, Protocol):
+    """Whose request it is."""
+
+    def sent_to(self, replica: Replica) -> None:
+        """Hear which replica gets it now; it may be the second."""
+        ...
+
+    def undelivered(self, refusal: Refusal) -> None:
+        """Hear that no replica will answer it."""
+        ...
+
+
+class Dispatch:
+    """`endpoint` is as the snapshot had it when the request was sent last."""
+
+    __slots__ = (
+        "_around",
+        "_body",
+        "_link",
+        "_opening",
+        "_refreshed",
+        "_replica",
+        "_request",
+        "_sender",
+        "_sent",
+        "_tried",
+        "endpoint",
+    )
+
+    def __init__(self, around: Surroundings, request: Request, sender: Sender) -> None:
+        self._around = around
+        self._request = request
+        self._sender = sender
+        self.endpoint = request.endpoint
+        self._body = b""
+        self._replica: Replica | None = None
+        self._link: Link | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._tried: tuple[Replica, ...] = ()
+        self._sent = 0
+        self._refreshed = False
+
+    @property
+    def replica_id(self) -> str:
+        return self._replica.spec.replica_id if self._replica else ""
+
+    def begin(self, body: bytes) -> None:
+        """Send it to the best replica."""
+        self._body = body
+        self._start()
+
+    def try_another(self) -> None:
+        """Send it to a replica that has not had it."""
+        if self._replica is not None:
+            self._tried = (*self._tried, self._replica)
+        self.let_go()
+        self._start()
+
+    def lost(self, *, silent: bool) -> None:
+        """The link is gone before any of an answer went on: send it again, or give up."""
+        replica, link = self._replica, self._link
+        if (
+            silent
+            and link is not None
+            and link.reused
+            and replica is not None
+            and not (self._refreshed or replica.cut_off)
+        ):
+            self._refreshed = True  # the replica closed a link that had been idle: it has not seen this request
+            self.let_go()
+            self._take(replica, None)
+            return
+        self._sent += 1
+        if self._sent < _MOST_TIMES_SENT:
+            self.try_another()
+        else:
+            self.let_go()
+            self._sender.undelivered(lost())
+
+    def stop(self) -> None:
+        """End it wherever it is; the sender hears nothing more."""
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._link is not None:
+            self._link.drop()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """The replica has nothing more to do with it."""
+        if self._replica is not None:
+            self._replica.running -= 1
+        self._replica = self._link = self._opening = None
+
+    def pause(self) -> None:
+        if self._link is not None:
+            self._link.pause()
+
+    def resume(self) -> None:
+        if self._link is not None:
+            self._link.resume()
+
+    def _start(self) -> None:
+        around = self._around
+        endpoint = self.endpoint = around.endpoint_now(self.endpoint)
+        replica = choose_replica(endpoint.replicas, turn=next(endpoint.turns), now=around.tick, avoid=self._tried)
+        if replica is None:
+            self._sender.undelivered(self._nobody_left())
+        else:
+            self._take(replica, replica.idle_link())
+
+    def _take(self, replica: Replica, link: Link | None) -> None:
+        self._replica = replica
+        replica.running += 1
+        if link is None:
+            self._opening = asyncio.get_running_loop().create_task(self._open(replica, fresh=self._refreshed))
+        else:
+            self._send(replica, link)
+
+    async def _open(self, replica: Replica, *, fresh: bool) -> None:
+        try:
+            link = await replica.open_link(fresh=fresh)
+        except (OSError, ValueError) as error:  # ValueError: a certificate that cannot be read
+            self._opening = None
+            log.warning(
+                "replica.unreachable", replica=replica.spec.replica_id, error=f"{type(error).__name__}: {error}"
+            )
+            replica.rests_until = self._around.tick + self._around.limits.rest_s
+            self.try_another()
+        else:
+            self._opening = None
+            self._send(replica, link)
+
+    def _send(self, replica: Replica, link: Link) -> None:
+        self._link = link
+        self._sender.sent_to(replica)
+        head = b"POST %b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
+            self._request.surface.engine_path,
+            replica.request_head,
+            self._request.request_id,
+            len(self._body),
+        )
+        link.send(self._sender, head + self._body)
+
+    def _nobody_left(self) -> Refusal:
+        name = self.endpoint.name
+        if self._sent:
+            return lost()
+        if self._tried:
+            return NoReplica(f"no replica of {name} can be reached or has room", remedy="try again in a few seconds")
+        return NoReplica(f"{name} has no ready replica", remedy="try again in a few seconds")
+
+
+def lost() -> Refusal:
+    return ReplicaLost("the replica was lost before the answer was complete", remedy="send the request again")
