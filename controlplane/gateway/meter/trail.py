@@ -1,6 +1,5 @@
 """What is told of one request: an intent before anything happens, and one outcome."""
 
-import re
 from collections.abc import Callable
 
 from controlplane.gateway.budget.budgets import Hold
@@ -9,7 +8,6 @@ from controlplane.gateway.records import Intent, Outcome, Result
 from controlplane.gateway.request import Request
 from controlplane.gateway.spool import Journal
 
-_TOKENS = re.compile(rb'"(prompt|completion)_tokens":[ \t]*([0-9]{1,15})')
 CLIENT_LEFT = 499  # no status was sent; nginx's word for it
 
 
@@ -47,7 +45,7 @@ def to_intent(request: Request, hold: Hold) -> Intent:
 class Trail:
     """Collects what is known of the answer; `end` writes it down once, and later calls do nothing."""
 
-    __slots__ = ("_clock", "_journal", "_open", "_request", "bytes_out", "replica", "usage")
+    __slots__ = ("_clock", "_journal", "_last", "_open", "_request", "bytes_out", "replica", "usage")
 
     def __init__(self, journal: Journal, request: Request, clock: Callable[[], float]) -> None:
         self._journal = journal
@@ -56,23 +54,27 @@ class Trail:
         self._open = True
         self.replica = ""
         self.bytes_out = 0
+        self._last = (b"", b"", b"")
         self.usage = Usage()
 
-    def sent(self, payload: bytes) -> None:
-        """Take note of a part of the answer that goes to the client, and of the tokens if it tells of them."""
-        self.bytes_out += len(payload)
-        if b'"usage"' in payload:
-            for name, count in _TOKENS.findall(payload, payload.rindex(b'"usage"')):
-                if name == b"prompt":
-                    self.usage.tokens_in = int(count)
-                else:
-                    self.usage.tokens_out = int(count)
+    def answered(self, body: bytes) -> None:
+        """Take note of a whole answer."""
+        self.bytes_out += len(body)
+        self.usage.read_answer(body)
+
+    def sent(self, events: bytes) -> None:
+        """Take note of whole events of a stream: they are read at its end, but for the first."""
+        if not self.bytes_out:
+            self.usage.read_events(events)
+        self.bytes_out += len(events)
+        self._last = (self._last[1], self._last[2], events)  # the reason, the usage, the end
 
     def end(self, hold: Hold, result: Result, status: int, code: str = "") -> None:
         """Write down how it ended, and settle what it held."""
         if not self._open:
             return
         self._open = False
+        self.usage.read_events(b"".join(self._last))
         request, usage = self._request, self.usage
         duration_us = int((self._clock() - request.began_s) * 1e6)
         work = request.work
@@ -84,6 +86,7 @@ class Trail:
                 code=code,
                 duration_us=duration_us,
                 endpoint=request.endpoint.name,
+                finish=usage.finish,
                 key=request.grant.key_id,
                 model=request.endpoint.model,
                 priority=work.priority,
