@@ -1,6 +1,7 @@
 """The bytes of our answers. Every header is ours: nothing of a replica's head reaches a client."""
 
-from controlplane.gateway.errors import Refusal, error_body, reason_phrase
+from controlplane.gateway.error_shapes import OPENAI, ErrorShape
+from controlplane.gateway.errors import Refusal, reason_phrase
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 JSON = b"application/json"
@@ -54,18 +55,19 @@ def no_content(request_id: bytes, extra: bytes, *, keep_alive: bool) -> bytes:
 
 
 def refused(
-    refusal: Refusal, request_id: bytes, *, keep_alive: bool, head_only: bool = False, headers: bytes = b""
+    refusal: Refusal,
+    request_id: bytes,
+    *,
+    keep_alive: bool,
+    head_only: bool = False,
+    headers: bytes = b"",
+    shape: ErrorShape = OPENAI,
 ) -> bytes:
-    """Return a refusal in OpenAI's shape; `headers` are whole lines."""
+    """Return a refusal in the shape of its dialect; `headers` are whole lines."""
     extra = b"x-redoubt-reason: %b\r\n%b" % (refusal.code.encode(), headers)
     if refusal.retry_after_s:
         extra += b"retry-after: %d\r\n" % refusal.retry_after_s
     if refusal.status == 401:
         extra += b"www-authenticate: Bearer\r\n"
-    body = error_body(refusal)
+    body = shape.body(refusal, request_id)
     return small(refusal.status, request_id, body, keep_alive=keep_alive, head_only=head_only, extra=extra)
-
-
-def error_event(refusal: Refusal) -> bytes:
-    """Return the last event of a stream that cannot go on."""
-    return b"data: %b\n\n" % error_body(refusal)

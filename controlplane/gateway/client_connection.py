@@ -7,6 +7,7 @@ from typing import cast
 from controlplane.gateway import answer, routes
 from controlplane.gateway.chunked import BadChunk, ChunkedReader
 from controlplane.gateway.directory import Directory, Endpoint, Grant, Terms
+from controlplane.gateway.error_shapes import OPENAI, ErrorShape
 from controlplane.gateway.errors import BadRequest, BodyTooLarge, HeadTooLarge, NoSnapshot, Refusal, TooSlow
 from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.head import END, Head, HeadReader
@@ -32,6 +33,7 @@ class ClientConnection(asyncio.Protocol):
         "_buffer",
         "_chunks",
         "_directory",
+        "_errors",
         "_exchange",
         "_grant",
         "_heads",
@@ -71,6 +73,7 @@ class ClientConnection(asyncio.Protocol):
         self._stalled = False  # the client does not read
         self._exchange: Exchange | None = None
         self._request_id = b""
+        self._errors: ErrorShape = OPENAI
         self._source = ""
         self.keep_alive = True
         self.chunked_answers = True
@@ -141,7 +144,8 @@ class ClientConnection(asyncio.Protocol):
         read_whole = self._phase is ANSWERING
         self._exchange = None
         self.keep_alive = self.keep_alive and read_whole
-        self.write(answer.refused(refusal, self._request_id, keep_alive=self.keep_alive, headers=headers))
+        shape, alive = self._errors, self.keep_alive
+        self.write(answer.refused(refusal, self._request_id, keep_alive=alive, headers=headers, shape=shape))
         if read_whole:
             self.answered()
         else:
@@ -219,6 +223,7 @@ class ClientConnection(asyncio.Protocol):
             self._answer_small(head)
             return rest
         self._surface = surface
+        self._errors = surface.errors
         try:
             self._expect_body(head, rest)
         except Refusal as refusal:
@@ -243,6 +248,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _new_request(self, *, keep_alive: bool) -> None:
         self._request_id = self._hub.request_id()
+        self._errors = OPENAI
         self.keep_alive = keep_alive
         self.chunked_answers = True
 

@@ -1,4 +1,4 @@
-"""What the gateway refuses, and the one mapping of it to OpenAI's error shape.
+"""What the gateway refuses; error_shapes has how each dialect says it.
 
 Refusal
 ├── BadRequest 400 ─ MethodNotAllowed 405, BodyTooLarge 413, ExpectationFailed 417, HeadTooLarge 431
@@ -12,8 +12,6 @@ Refusal
 
 from http import HTTPStatus
 from typing import ClassVar
-
-import msgspec
 
 from controlplane.kit.errors import RedoubtError
 
@@ -116,23 +114,6 @@ class ReplicaTooSlow(Refusal):
     status = 504
     kind = "replica_timeout"
     type = "server_error"
-
-
-class _Error(msgspec.Struct):
-    message: str
-    type: str
-    param: str | None
-    code: str
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _Error
-
-
-def error_body(refusal: Refusal) -> bytes:
-    """Return the refusal as OpenAI's clients expect it."""
-    message = f"{refusal.detail}; {refusal.remedy}"
-    return msgspec.json.encode(_ErrorBody(_Error(message, refusal.type, refusal.param, refusal.code)))
 
 
 def reason_phrase(status: int) -> str:

@@ -33,7 +33,7 @@ class Exchange:
         self._live = True
         self._recorded = False
         self._dispatch = Dispatch(around, request, self)
-        self._stream = Stream(client, around.limits.event_bytes) if request.ask.streamed else None
+        self._stream = Stream(client, request, around.limits.event_bytes) if request.ask.streamed else None
 
     # --- first, what it may use
 
@@ -92,15 +92,16 @@ class Exchange:
         if self._live:
             around, request = self._around, self._request
             self._client.deadline = around.tick + around.limits.first_byte_s
-            self._dispatch.begin(request.surface.to_engine(request.ask, request.body, self._orders()))
+            self._dispatch.begin(request.ask.to_engine(request.body, self._orders()))
 
     def not_seated(self, refusal: Refusal) -> None:
         if self._live:
             self._end(refusal)
 
     def _orders(self) -> Orders:
-        hold = self._hold
-        return Orders(hold.most_tokens if hold is not None else 0, adapter=self._request.endpoint.adapter)
+        hold, endpoint = self._hold, self._request.endpoint
+        most = hold.most_tokens if hold is not None else 0
+        return Orders(most, reuse=endpoint.exclusive, adapter=endpoint.adapter)
 
     # --- then, a replica
 
@@ -135,7 +136,7 @@ class Exchange:
     def _pass_on(self, body: bytes) -> None:
         client = self._client
         self._dispatch.let_go()
-        self._trail.sent(body)
+        self._trail.answered(body)
         self._over("answered", _OK)
         client.write(answer.completion(self._headers(), self._request.request_id, body, keep_alive=client.keep_alive))
         client.answered()
@@ -155,6 +156,7 @@ class Exchange:
         around = self._around
         self._client.deadline = around.tick + around.limits.silence_s
         self._trail.sent(events)
+        events = stream.for_client(events)
         if done:
             self._end_stream(stream, events)
         elif events:
@@ -173,7 +175,7 @@ class Exchange:
         if stream.begun:
             stream.write(events)
         else:
-            stream.begin(self._headers(), self._request.request_id, events)
+            stream.begin(self._headers(), events)
 
     def _headers(self) -> bytes:
         """Return the header lines that say what served it and within which limits."""

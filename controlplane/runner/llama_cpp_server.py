@@ -30,6 +30,7 @@ def _parameters(asked: argparse.Namespace) -> xllamacpp.CommonParams:
     parameters.cpuparams_batch.n_threads = asked.threads
     parameters.n_threads_http = max(16, 4 * asked.parallel)  # an idle kept-alive connection holds one
     parameters.cache_ram_mib = 0  # prompts of finished requests are not kept aside
+    parameters.cache_prompt = False  # a request that may reuse a prompt says so: /v1/messages could not say no
     parameters.endpoint_slots = False  # it would show prompts
     parameters.ui = False
     parameters.offline = True

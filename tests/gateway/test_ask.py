@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from controlplane.gateway.errors import BadRequest
-from controlplane.gateway.surface.chat import ENGINE_ONLY, ChatAsk, read_ask
+from controlplane.gateway.surface.chat import Chat, ChatAsk
+from controlplane.gateway.surface.reading import ENGINE_ONLY
 
 PLAIN = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
 EVERYTHING = PLAIN | {
@@ -54,7 +55,7 @@ EVERYTHING = PLAIN | {
 
 
 def test_every_field_of_the_allow_list_passes():
-    ask = read_ask(json.dumps(EVERYTHING).encode())
+    ask = Chat().read(json.dumps(EVERYTHING).encode())
 
     assert (ask.model, ask.stream) == ("chat", True)
     assert {field.name for field in msgspec.structs.fields(ChatAsk)} == set(EVERYTHING)
@@ -63,13 +64,13 @@ def test_every_field_of_the_allow_list_passes():
 def test_a_field_that_is_null_is_as_good_as_absent():
     optional = dict.fromkeys(set(EVERYTHING) - set(PLAIN))
 
-    assert not read_ask(json.dumps(PLAIN | optional).encode()).stream
+    assert not Chat().read(json.dumps(PLAIN | optional).encode()).stream
 
 
 @pytest.mark.parametrize("name", sorted(ENGINE_ONLY))
 def test_a_field_of_the_engine_is_refused_as_such(name: str):
     with pytest.raises(BadRequest, match=f"{name} belongs to the inference server") as refused:
-        read_ask(json.dumps(PLAIN | {name: 1}).encode())
+        Chat().read(json.dumps(PLAIN | {name: 1}).encode())
 
     assert (refused.value.param, refused.value.code) == (name, "field_not_allowed")
 
@@ -77,7 +78,7 @@ def test_a_field_of_the_engine_is_refused_as_such(name: str):
 @pytest.mark.parametrize("name", ["temprature", "web_search_options", "service_tier", "", "a`b", "x" * 5000])
 def test_an_unknown_field_is_refused_by_name(name: str):
     with pytest.raises(BadRequest) as refused:
-        read_ask(json.dumps(PLAIN | {name: 1}).encode())
+        Chat().read(json.dumps(PLAIN | {name: 1}).encode())
 
     assert refused.value.code == "unknown_field"
     assert len(refused.value.detail) < 400
@@ -86,6 +87,6 @@ def test_an_unknown_field_is_refused_by_name(name: str):
 def test_a_wrong_type_names_the_field():
     for name, value in (("stream", "yes"), ("temperature", "hot"), ("n", 1.5), ("model", None)):
         with pytest.raises(BadRequest) as refused:
-            read_ask(json.dumps(PLAIN | {name: value}).encode())
+            Chat().read(json.dumps(PLAIN | {name: value}).encode())
 
         assert refused.value.param == name

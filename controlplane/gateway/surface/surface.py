@@ -5,12 +5,26 @@ from typing import Protocol
 import msgspec
 
 from controlplane.contracts import snapshot
+from controlplane.gateway.error_shapes import ErrorShape
+
+
+class Orders(msgspec.Struct, frozen=True, gc=False):
+    """What the gateway adds for the engine. `most_tokens` bounds each completion; 0 for work that completes nothing.
+
+    `salt` divides the cache of prompts; llama.cpp knows no salt and reuses nothing unless `reuse` is true.
+    """
+
+    most_tokens: int
+    salt: str = ""
+    reuse: bool = False
+    adapter: str = "llama_cpp"
 
 
 class Ask(Protocol):
     """A body as far as it is read. `choices` completions are asked for, each of at most `completion_tokens`.
 
     `completion_tokens` None leaves it to the gateway; `prompt` is what the engine will read, in its order.
+    `hides_usage`: the client asked for a stream and not for the event that tells its usage.
     """
 
     @property
@@ -18,6 +32,9 @@ class Ask(Protocol):
 
     @property
     def streamed(self) -> bool: ...
+
+    @property
+    def hides_usage(self) -> bool: ...
 
     @property
     def completion_tokens(self) -> int | None: ...
@@ -28,17 +45,9 @@ class Ask(Protocol):
     @property
     def prompt(self) -> list[bytes]: ...
 
-
-class Orders(msgspec.Struct, frozen=True, gc=False):
-    """What the gateway adds for the engine. `most_tokens` bounds each completion; 0 for work that completes nothing.
-
-    `salt` divides the cache of prompts; an engine that knows no salt reuses nothing unless `reuse` is true.
-    """
-
-    most_tokens: int
-    salt: str = ""
-    reuse: bool = True
-    adapter: str = "llama_cpp"
+    def to_engine(self, body: bytes, orders: Orders) -> bytes:
+        """Return its body as the engine gets it: the client's own bytes, and what the gateway orders."""
+        ...
 
 
 class Surface(Protocol):
@@ -48,15 +57,30 @@ class Surface(Protocol):
     path: bytes
     engine_path: bytes
 
+    @property
+    def errors(self) -> ErrorShape: ...
+
     def read(self, body: bytes) -> Ask:
         """Read a body. Raises BadRequest that names the field."""
         ...
 
-    def to_engine(self, ask: Ask, body: bytes, orders: Orders) -> bytes:
-        """Return the body as the engine gets it: the client's own bytes, and what the gateway orders."""
-        ...
+
+def with_fields(body: bytes, fields: list[bytes]) -> bytes:
+    """Return an object that was read already with more fields at its end.
+
+    Every engine takes the last of two fields of one name, as our reader does: what is added here is what counts.
+    """
+    return b"%b,%b}" % (body.rstrip()[:-1], b",".join(fields)) if fields else body
 
 
-def with_fields(body: bytes, fields: bytes) -> bytes:
-    """Return an object that was read already with more fields at its end; none of them may be in it yet."""
-    return body.rstrip()[:-1] + b"," + fields + b"}"
+def bound(name: bytes, ask: Ask, orders: Orders) -> list[bytes]:
+    """Return the field that bounds a completion, unless the client asked for no more than it may have."""
+    asked, most = ask.completion_tokens, orders.most_tokens
+    return [b'"%b":%d' % (name, most)] if asked is None or asked > most else []
+
+
+def isolation(orders: Orders) -> list[bytes]:
+    """Return the field that keeps prompts of one tenant from warming another's; our llama.cpp reuses none by itself."""
+    if orders.adapter == "llama_cpp":
+        return [b'"cache_prompt":true'] if orders.reuse else []
+    return [b'"cache_salt":%b' % msgspec.json.encode(orders.salt)] if orders.salt else []

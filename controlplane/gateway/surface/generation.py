@@ -1,0 +1,64 @@
+"""What every completion is asked with, in OpenAI's dialect and beyond it."""
+
+import re
+from typing import Annotated
+
+import msgspec
+
+from controlplane.gateway.surface.reading import ABSENT
+from controlplane.gateway.surface.surface import Ask, Orders, isolation, with_fields
+
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+_USAGE_EVENT = re.compile(rb'data:[^\n]*"choices":\[\][^\n]*\n\r?\n')
+_TELL_USAGE = b'"stream_options":{"include_usage":true}'
+
+
+class StreamOptions(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class Generation(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """The fields that chat completions and completions share; a field that is missing is refused by its name."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: AtLeastOne | None = None
+    n: AtLeastOne | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    user: str | None = None
+    logit_bias: msgspec.Raw = ABSENT
+    stop: msgspec.Raw = ABSENT
+    # fields beyond OpenAI's that engines understand
+    top_k: int | None = None
+    min_p: float | None = None
+    min_tokens: int | None = None
+    repetition_penalty: float | None = None
+    repeat_penalty: float | None = None
+    ignore_eos: bool | None = None
+    stop_token_ids: msgspec.Raw = ABSENT
+    structured_outputs: msgspec.Raw = ABSENT
+
+    @property
+    def streamed(self) -> bool:
+        return bool(self.stream)
+
+    @property
+    def hides_usage(self) -> bool:
+        return bool(self.stream) and not (self.stream_options is not None and self.stream_options.include_usage)
+
+
+def without_usage(events: bytes) -> bytes:
+    """Return the events without the one that tells the usage: it alone has no choices."""
+    return _USAGE_EVENT.sub(b"", events) if b'"choices":[]' in events else events
+
+
+def ordered(ask: Ask, body: bytes, bounds: list[bytes], orders: Orders) -> bytes:
+    """Return the body with its bounds, the question for its usage, and what divides the cache of prompts."""
+    told = [_TELL_USAGE] if ask.hides_usage else []
+    return with_fields(body, [*bounds, *told, *isolation(orders)])
