@@ -57,7 +57,8 @@ CHAT_STREAM = (
 RESPONSE_STREAM = (
     b'event: response.created\ndata: {"response":{"tools":[{"usage":{"output_tokens":1}}],"status":"in_progress"}}\n\n',
     (
-        b'event: response.incomplete\ndata: {"type":"response.incomplete","response":{"output":[{"status":"completed"}],'
+        b'event: response.incomplete\ndata: {"type":"response.incomplete","response":'
+        b'{"output":[{"status":"completed"}],'
         b'"status":"incomplete","usage":{"input_tokens":57,"output_tokens":3,"input_tokens_details":{"cached_tokens":56},'
         b'"output_tokens_details":{"reasoning_tokens":1}}}}\n\n'
     ),
