@@ -11,6 +11,7 @@ from controlplane.api.v1 import (
     allocation,
     approvals,
     audit,
+    budgets,
     clients,
     fleet,
     health,
@@ -72,7 +73,7 @@ def make_admin_app(given: Surroundings) -> FastAPI:
     routers = [
         identity.router, people.router, keys.router, fleet.router, serving.router, audit.router, incidents.router,
         runs.router, pki.router, policy.router, approvals.router, reports.router, witness.people, clients.router,
-        scheduler.router, jobs.router, shares.router, allocation.router,
+        scheduler.router, jobs.router, shares.router, budgets.router, allocation.router,
     ]  # fmt: skip
     if given.gateway_token is not None:
         routers.append(machines.router)

@@ -13,6 +13,7 @@ from controlplane.cli import (
     allocation,
     approval,
     audit,
+    budgets,
     bundle,
     clients,
     enrolment,
@@ -68,6 +69,7 @@ app.add_typer(allocation.allocation, name="allocation")
 for name, noun in shares.make_nouns().items():
     app.add_typer(noun, name=name)
 app.add_typer(shares.quotas, name="quota")
+app.add_typer(budgets.budgets, name="budget")
 app.add_typer(pools.pools, name="pool")
 app.add_typer(pools.reservations, name="reservation")
 app.add_typer(serving.models, name="model")

@@ -15,6 +15,7 @@ EXCEPTIONS = {
     "audit.record": "it is the record",
     "audit.add_cosignature": "evidence that every node sends often; a wrong one is refused on record",
     "allocation.bind_gpus": "part of serving.register_run, which has asked and records the GPUs",
+    "budgets.ask_allotments": "a gateway's share of a limit, every second; what is spent of it are events of metering",
     "factors.ask_passkey": "a question to the browser; its answer is an event",
     "fleet.record_report": "telemetry every five seconds; only what changes a decision is an event",
     "identity.forget_old_tokens": "digests of sessions that were over a day ago; nothing that counts goes",

@@ -5,9 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
+from controlplane.contracts import budgets as contracts
 from controlplane.contracts.agent import NodeReport
 from controlplane.contracts.snapshot import SignedSnapshot
 from controlplane.contracts.spool import ShipSpool, SpoolTaken
+from controlplane.domains.budgets import service as budgets
+from controlplane.domains.budgets.types import Ask
 from controlplane.domains.fleet import service as fleet
 from controlplane.domains.health import service as health
 from controlplane.domains.metering import service as metering
@@ -46,3 +49,23 @@ async def snapshot(actor: Gateway, tx: Transaction, after: Annotated[int, Query(
 async def take_spool(body: ShipSpool, actor: Gateway, tx: Transaction) -> SpoolTaken:
     """Take lines of a gateway's spool into the audit log, each once; the answer says which line is wanted next."""
     return SpoolTaken(next_seq=await metering.take_spool(tx, actor, shipped=body))
+
+
+@router.post("/gateway/allotments")
+async def ask_allotments(body: contracts.AskAllotments, actor: Gateway, tx: Transaction) -> contracts.Allotments:
+    """Say what one worker of a gateway may use of budgets in its whole life."""
+    asks = [Ask(**one.model_dump()) for one in body.accounts]
+    answers = await budgets.ask_allotments(tx, actor, boot=body.boot, number=body.number, asks=asks)
+    return contracts.Allotments(
+        accounts=tuple(
+            contracts.Allotment(
+                account=ask.account,
+                granted=verdict.granted,
+                left=verdict.left,
+                elsewhere=verdict.elsewhere,
+                at_best=verdict.at_best,
+                recall=recall,
+            )
+            for ask, verdict, recall in answers
+        )
+    )

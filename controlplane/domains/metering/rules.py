@@ -1,11 +1,12 @@
 """Whether shipped lines are the next ones of their spool."""
 
+from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
 
 from pydantic import TypeAdapter, ValidationError
 
-from controlplane.contracts.spool import AnyLine, Intent
+from controlplane.contracts.spool import AnyLine, Intent, Outcome
 from controlplane.domains.keys.types import Use
 from controlplane.domains.metering.types import Place, SpoolBroken, SpoolGap, from_us
 from controlplane.kit.canonical import canonical_json
@@ -41,6 +42,16 @@ def uses(lines: Sequence[AnyLine]) -> list[Use]:
             if line.secret not in newest or newest[line.secret].at < at:
                 newest[line.secret] = Use(line.secret, at)
     return [newest[secret] for secret in sorted(newest)]
+
+
+def amounts_spent(lines: Sequence[AnyLine]) -> dict[str, int]:
+    """Return what these lines spent of each account of a budget."""
+    sums: Counter[str] = Counter()
+    for line in lines:
+        if isinstance(line, Outcome):
+            for account, amount in line.spent:
+                sums[account] += amount
+    return dict(sums)
 
 
 def _read(text: str, place: Place) -> AnyLine:

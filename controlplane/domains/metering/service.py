@@ -3,7 +3,7 @@
 Each line and each start counts once, however often it is told.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from controlplane.contracts.spool import AnyLine, Closed, Denial, Intent, Opened, Outcome, ShipSpool
@@ -11,7 +11,7 @@ from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import Actor, Role
 from controlplane.domains.keys import service as keys
 from controlplane.domains.metering import rules, store
-from controlplane.domains.metering.types import Place, UsedTime, from_us
+from controlplane.domains.metering.types import Place, Spent, UsedTime, from_us
 from controlplane.domains.policy import service as policy
 from controlplane.engines.scheduler import UsedGpus
 from controlplane.kit.tx import Tx
@@ -32,7 +32,18 @@ async def take_spool(tx: Tx, actor: Actor, *, shipped: ShipSpool) -> int:
     if fresh:
         row.next_seq, row.last_sha256, row.last_at = place.next_seq, place.last_sha256, tx.now
         await keys.record_uses(tx, actor, uses=rules.uses(fresh))
+        await store.add_spent(tx, actor.id, shipped.boot, rules.amounts_spent(fresh))
     return place.next_seq
+
+
+async def list_closed(tx: Tx, lives: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return which of these (gateway, boot) have a spool that is taken whole: what they spent is final."""
+    return await store.list_closed(tx, lives) if lives else set()
+
+
+async def list_spent(tx: Tx, accounts: Sequence[str]) -> list[Spent]:
+    """Return who spent how much of these accounts. Who was closed before this question was asked spends no more."""
+    return await store.list_spent(tx, accounts)
 
 
 async def record_used(tx: Tx, actor: Actor, *, used: Sequence[UsedGpus], known_until: datetime) -> None:

@@ -1,12 +1,12 @@
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import BigInteger, cast, func, select
+from sqlalchemy import BigInteger, cast, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
-from controlplane.domains.metering.tables import GatewaySpool, GpuUse, UsageImport
-from controlplane.domains.metering.types import Place, UsedTime
+from controlplane.domains.metering.tables import AmountSpent, GatewaySpool, GpuUse, UsageImport
+from controlplane.domains.metering.types import Place, Spent, UsedTime
 from controlplane.engines.scheduler import UsedGpus
 from controlplane.kit.tx import Tx
 
@@ -21,6 +21,27 @@ async def find_or_add_spool(tx: Tx, gateway: str, boot: str) -> GatewaySpool:
     await tx.session.execute(insert(GatewaySpool).values(gateway=gateway, boot=boot, **row).on_conflict_do_nothing())
     mine = (GatewaySpool.gateway == gateway) & (GatewaySpool.boot == boot)
     return (await tx.session.scalars(select(GatewaySpool).where(mine).with_for_update())).one()
+
+
+async def add_spent(tx: Tx, gateway: str, boot: str, sums: Mapping[str, int]) -> None:
+    """Add to what a life has spent of accounts."""
+    for account in sorted(sums):
+        row = {"account": account, "gateway": gateway, "boot": boot, "spent": sums[account]}
+        upsert = insert(AmountSpent).values(row)
+        more = {"spent": AmountSpent.spent + upsert.excluded.spent}
+        await tx.session.execute(upsert.on_conflict_do_update(index_elements=["account", "gateway", "boot"], set_=more))
+
+
+async def list_spent(tx: Tx, accounts: Sequence[str]) -> list[Spent]:
+    names = (AmountSpent.account, AmountSpent.gateway, AmountSpent.boot, AmountSpent.spent)
+    query = select(*names).where(AmountSpent.account.in_(accounts))
+    return [Spent(*row) for row in (await tx.session.execute(query)).tuples()]
+
+
+async def list_closed(tx: Tx, lives: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    names = tuple_(GatewaySpool.gateway, GatewaySpool.boot)
+    query = select(GatewaySpool.gateway, GatewaySpool.boot).where(names.in_(lives), GatewaySpool.closed_at.is_not(None))
+    return set((await tx.session.execute(query)).tuples())
 
 
 async def find_known_until(tx: Tx) -> datetime | None:

@@ -20,6 +20,18 @@ class GatewaySpool(Table):
     closed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
 
+class AmountSpent(Table):
+    """What one life of a worker has spent of one account of a budget, by the lines of its spool."""
+
+    __tablename__ = "amounts_spent"
+    __table_args__ = (CheckConstraint("spent >= 0", name="spent"),)
+
+    account: Mapped[str] = mapped_column(String(120), primary_key=True)
+    gateway: Mapped[str] = mapped_column(String(120), primary_key=True)
+    boot: Mapped[str] = mapped_column(String(32), primary_key=True)
+    spent: Mapped[int] = mapped_column(BigInteger)
+
+
 class GpuUse(Table):
     """One start of a run with GPUs, as the engine accounts for it. It is open until the engine says when it ended."""
 

@@ -29,6 +29,16 @@ class Place:
     last_sha256: str = FIRST_PREV
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What one life of a worker has spent of one account, by the lines that were taken."""
+
+    account: str
+    gateway: str
+    boot: str
+    spent: int
+
+
 def from_us(at_us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=at_us)
 

@@ -156,6 +156,12 @@ VERBS: Verbs = to_table(
     write("share.archive", PA),
     write("share.create", PA),
     read("share.read", PA, SA, OP, DS, AU, TA, TU),
+    # budgets
+    write("allotment.ask", GATEWAY),
+    write("budget.change", PA, OP),
+    write("budget.create", PA, OP),
+    write("budget.end", PA, OP),
+    read("budget.read", PA, SA, OP, AU, TA, TU),
     # allocation
     read("allocation.explain", PA, SA, OP, AU, TA, TU),
     write("lease.end", SYSTEM),

@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from controlplane.contracts.snapshot import (
     Snapshot,
+    SnapshotBudget,
     SnapshotEndpoint,
     SnapshotKey,
     SnapshotReplica,
@@ -14,6 +15,7 @@ from controlplane.contracts.snapshot import (
 )
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import Actor
+from controlplane.domains.budgets import service as budgets
 from controlplane.domains.keys import service as inference_keys
 from controlplane.domains.pki import service as pki
 from controlplane.domains.policy import service as policy
@@ -39,8 +41,8 @@ async def publish_snapshot(tx: Tx, actor: Actor, *, site: str, key: Ed25519Priva
     await policy.require(tx, actor, "snapshot.publish", site)
     await store.lock_publishing(tx)
     keys, endpoints = await _snapshot_keys(tx), await _snapshot_endpoints(tx)
-    leaving = await _leaving_replicas(tx, endpoints)
-    shapes = [shape.model_dump(mode="json") for shape in (*keys, *endpoints, *leaving)]
+    leaving, bounds = await _leaving_replicas(tx, endpoints), await _snapshot_budgets(tx)
+    shapes = [shape.model_dump(mode="json") for shape in (*keys, *endpoints, *leaving, *bounds)]
     in_force = str(tx.session.info.get("policy_digest", ""))  # left there by the question above
     content = canonical_json([site, public_pem(key).decode(), int(lifetime.total_seconds()), in_force, shapes])
     last = await store.find_newest_snapshot(tx)
@@ -55,6 +57,7 @@ async def publish_snapshot(tx: Tx, actor: Actor, *, site: str, key: Ed25519Priva
         keys=keys,
         endpoints=endpoints,
         leaving=leaving,
+        budgets=bounds,
     )
     payload = canonical_json(snapshot.model_dump(mode="json"))
     row = PublishedSnapshot(
@@ -97,6 +100,21 @@ async def _snapshot_endpoints(tx: Tx) -> tuple[SnapshotEndpoint, ...]:
             replicas=tuple(_snapshot_replica(r) for r in serving if r.endpoint_id == endpoint.id),
         )
         for endpoint in endpoints
+    )
+
+
+async def _snapshot_budgets(tx: Tx) -> tuple[SnapshotBudget, ...]:
+    return tuple(
+        SnapshotBudget(
+            budget_id=budget.budget_id,
+            scope=budget.terms.scope,
+            share=budget.terms.share,
+            name=budget.terms.name,
+            unit=budget.terms.unit,
+            exception=budget.terms.exception,
+            ends_at=budget.ends_at,
+        )
+        for budget in await budgets.list_live(tx)
     )
 
 

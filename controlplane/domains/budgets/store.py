@@ -1,0 +1,81 @@
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from controlplane.domains.budgets.tables import Allotment, BudgetAccount, BudgetHolder, BudgetRow
+from controlplane.domains.budgets.types import Ask, Terms, Verdict
+from controlplane.kit.paging import Page
+from controlplane.kit.tx import Tx, changed_one
+
+
+def add(tx: Tx, row: BudgetRow) -> None:
+    tx.session.add(row)
+
+
+async def find_budget(tx: Tx, budget_id: str) -> BudgetRow | None:
+    return await tx.session.get(BudgetRow, budget_id, with_for_update=True)
+
+
+async def find_same(tx: Tx, terms: Terms) -> BudgetRow | None:
+    """Return the live budget of the same thing."""
+    same = [getattr(BudgetRow, name) == getattr(terms, name) for name in ("scope", "share", "name", "unit", "window")]
+    return (await tx.session.scalars(select(BudgetRow).where(*same, BudgetRow.ended_at.is_(None)))).one_or_none()
+
+
+async def list_live(tx: Tx) -> Sequence[BudgetRow]:
+    query = select(BudgetRow).where(BudgetRow.ended_at.is_(None)).order_by(BudgetRow.id)
+    return (await tx.session.scalars(query)).all()
+
+
+async def list_budgets(tx: Tx, page: Page, *, shares: Sequence[str] | None) -> Sequence[BudgetRow]:
+    """Return live budgets of these shares, or of all for None."""
+    query = select(BudgetRow).where(BudgetRow.ended_at.is_(None)).order_by(BudgetRow.id).limit(page.limit)
+    if shares is not None:
+        query = query.where(BudgetRow.share.in_(shares))
+    if page.after is not None:
+        query = query.where(BudgetRow.id > page.after)
+    return (await tx.session.scalars(query)).all()
+
+
+async def mark_number(tx: Tx, gateway: str, boot: str, number: int) -> bool:
+    """Keep the number of an ask and lock its holder; say whether it is newer than the last."""
+    row = {"gateway": gateway, "boot": boot, "number": number, "asked_at": tx.now}
+    upsert = insert(BudgetHolder).values(row)
+    told = {"number": number, "asked_at": tx.now}
+    return await changed_one(
+        tx,
+        upsert.on_conflict_do_update(index_elements=["gateway", "boot"], set_=told, where=BudgetHolder.number < number),
+    )
+
+
+async def get_budgets(tx: Tx, ids: Sequence[str]) -> dict[str, BudgetRow]:
+    rows = (await tx.session.scalars(select(BudgetRow).where(BudgetRow.id.in_(ids)))).all()
+    return {row.id: row for row in rows}
+
+
+async def lock_accounts(tx: Tx, budgets: Mapping[str, str]) -> dict[str, BudgetAccount]:
+    """Lock accounts, in one order for everybody; one that is new is made. `budgets` says whose each is."""
+    rows = [{"account": name, "budget_id": budgets[name], "short_boot": ""} for name in sorted(budgets)]
+    await tx.session.execute(insert(BudgetAccount).values(rows).on_conflict_do_nothing())
+    mine = select(BudgetAccount).where(BudgetAccount.account.in_(budgets)).order_by(BudgetAccount.account)
+    return {row.account: row for row in (await tx.session.scalars(mine.with_for_update())).all()}
+
+
+async def list_accounts(tx: Tx, budget_id: str) -> Sequence[str]:
+    query = select(BudgetAccount.account).where(BudgetAccount.budget_id == budget_id).order_by(BudgetAccount.account)
+    return (await tx.session.scalars(query)).all()
+
+
+async def list_allotments(tx: Tx, accounts: Sequence[str]) -> Sequence[Allotment]:
+    return (await tx.session.scalars(select(Allotment).where(Allotment.account.in_(accounts)))).all()
+
+
+async def mark_allotments(tx: Tx, gateway: str, boot: str, verdicts: Sequence[tuple[Ask, Verdict]]) -> None:
+    rows = [
+        {"account": ask.account, "gateway": gateway, "boot": boot, "granted": verdict.granted, "used": ask.used}
+        for ask, verdict in verdicts
+    ]
+    upsert = insert(Allotment).values(rows)
+    told = {"granted": upsert.excluded.granted, "used": upsert.excluded.used}
+    await tx.session.execute(upsert.on_conflict_do_update(index_elements=["account", "gateway", "boot"], set_=told))
