@@ -5,6 +5,7 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 _HEADERS = b"".join(
@@ -30,10 +31,10 @@ _HEADERS = b"".join(
 )
 
 
-def request(key: str, prompt_bytes: int, *, stream: bool) -> bytes:
+def request(key: str, prompt_bytes: int, *, stream: bool, opening: bytes = b"") -> bytes:
     """Return a chat request with the 18 headers of an SDK."""
     body = b'{"messages":[{"role":"user","content":"%b"}],"model":"chat","max_tokens":40,"stream":%b}' % (
-        (b"tell me of the river and the sea " * (prompt_bytes // 33 + 1))[:prompt_bytes],
+        opening + (b"tell me of the river and the sea " * (prompt_bytes // 33 + 1))[:prompt_bytes],
         b"true" if stream else b"false",
     )
     head = b"POST /v1/chat/completions HTTP/1.1\r\n%bAuthorization: Bearer %b\r\nContent-Length: %d\r\n\r\n"
@@ -41,6 +42,7 @@ def request(key: str, prompt_bytes: int, *, stream: bool) -> bytes:
 
 
 VOLLEY = 40
+_AT_ONCE = 250
 
 
 @dataclass
@@ -124,6 +126,7 @@ class Target:
 
     name: str
     port: int
+    key: str
     context: ssl.SSLContext | None = None
 
 
@@ -157,11 +160,13 @@ def _hang_up(callers: list[Caller]) -> None:
 
 
 async def hurry(
-    target: Target, key: str, *, callers: int, seconds: float, prompt_bytes: int, cpu_s: Callable[[], float]
+    target: Target, *, callers: int, seconds: float, prompt_bytes: int, cpu_s: Callable[[], float]
 ) -> Count:
     """Keep every connection busy; connecting and a warm-up are not counted."""
     count = Count()
-    made = await _connect(target, callers, request(key, prompt_bytes, stream=False), count, stream=False, paced=False)
+    made = await _connect(
+        target, callers, request(target.key, prompt_bytes, stream=False), count, stream=False, paced=False
+    )
     for caller in made:
         caller.call()
     await _until(lambda: count.answers >= 3 * callers)
@@ -174,15 +179,15 @@ async def hurry(
 
 
 async def pace(
-    target: Target, key: str, *, per_second: int, seconds: float, stream: bool, callers: int, cpu_s: Callable[[], float]
+    target: Target, *, per_second: int, seconds: float, stream: bool, callers: int, cpu_s: Callable[[], float]
 ) -> Count:
     """Start requests at a fixed rate whatever the answers do; one without a free connection is skipped and counted.
 
     A first volley fills the gateway's own connections and is not counted.
     """
     count = Count()
-    made = await _connect(target, callers, request(key, 600, stream=stream), count, stream=stream, paced=True)
-    for caller in made[:VOLLEY]:
+    made = await _connect(target, callers, request(target.key, 600, stream=stream), count, stream=stream, paced=True)
+    for caller in made[: min(VOLLEY, per_second)]:
         caller.call()
     await _until(lambda: not any(caller.busy for caller in made))
     count.reset()
@@ -201,3 +206,24 @@ async def pace(
     count.cpu_s = cpu_s() - cpu
     _hang_up(made)
     return count
+
+
+async def hold(target: Target, *, streams: int, figures: Callable[[], float], opening: bytes) -> tuple[float, int]:
+    """Open that many streams that never end; return what `figures` says once all have begun, and the errors."""
+    count = Count()
+    request_bytes = request(target.key, 600, stream=True, opening=opening)
+    made: list[Caller] = []
+    while len(made) < streams:
+        more = await _connect(target, min(_AT_ONCE, streams), request_bytes, count, stream=True, paced=True)
+        made += more
+        for caller in more:
+            caller.call()
+        await _until(partial(_have_begun, count, len(made)))
+    found = figures()
+    begun = len(count.taken_s)
+    _hang_up(made)
+    return found, count.errors + len(made) - begun
+
+
+def _have_begun(count: Count, streams: int) -> bool:
+    return len(count.taken_s) >= streams
