@@ -347,7 +347,6 @@ class ClientConnection(asyncio.Protocol):
             endpoint,
         )
         self._exchange = Exchange(hub, self, request)
-        self.deadline = hub.tick + hub.limits.clear_s
         self._exchange.begin()
 
     # --- between requests

@@ -11,10 +11,9 @@ from controlplane.gateway.replica import Replica
 from controlplane.gateway.request import Request
 from controlplane.gateway.routing.choose import choose_replica
 from controlplane.gateway.surroundings import Surroundings
+from controlplane.gateway.suspects import MOST_LOSSES
 
 log = structlog.get_logger()
-
-_MOST_TIMES_SENT = 2  # a prompt that kills an engine must not walk through all of them
 
 
 class Sender(Asker, Protocol):
@@ -35,13 +34,13 @@ class Dispatch:
     __slots__ = (
         "_around",
         "_body",
+        "_fresh",
         "_link",
+        "_losses",
         "_opening",
-        "_refreshed",
         "_replica",
         "_request",
         "_sender",
-        "_sent",
         "_tried",
         "endpoint",
     )
@@ -56,8 +55,8 @@ class Dispatch:
         self._link: Link | None = None
         self._opening: asyncio.Task[None] | None = None
         self._tried: tuple[Replica, ...] = ()
-        self._sent = 0
-        self._refreshed = False
+        self._losses = 0
+        self._fresh = False
 
     @property
     def replica_id(self) -> str:
@@ -76,25 +75,32 @@ class Dispatch:
         self._start()
 
     def lost(self, *, silent: bool) -> None:
-        """The link is gone before any of an answer went on: send it again, or give up."""
+        """The link is gone before any of an answer went on: send it again, or give up.
+
+        A link that had been idle may have been closed before this request came: the same replica is asked once more.
+        """
         replica, link = self._replica, self._link
-        if (
-            silent
-            and link is not None
-            and link.reused
-            and replica is not None
-            and not (self._refreshed or replica.cut_off)
-        ):
-            self._refreshed = True  # the replica closed a link that had been idle: it has not seen this request
-            self.let_go()
-            self._take(replica, None)
-            return
-        self._sent += 1
-        if self._sent < _MOST_TIMES_SENT:
-            self.try_another()
-        else:
+        self._count_loss()
+        if self._losses >= MOST_LOSSES:
             self.let_go()
             self._sender.undelivered(lost())
+        elif silent and replica is not None and not replica.cut_off and link is not None and link.reused:
+            self._fresh = True
+            self.let_go()
+            self._take(replica, None)
+        else:
+            self.try_another()
+
+    def answered(self) -> None:
+        """A whole answer came: whatever was lost, it was not for this request."""
+        self._around.suspects.answered(self._request, self._request.at_us / 1e6)
+        self.let_go()
+
+    def _count_loss(self) -> None:
+        """A replica that we cut off ourselves was not lost by anything that it was asked."""
+        if self._replica is not None and not self._replica.cut_off:
+            self._losses += 1
+            self._around.suspects.lost(self._request, self.replica_id, self._around.wall_s())
 
     def stop(self) -> None:
         """End it wherever it is; the sender hears nothing more."""
@@ -131,7 +137,7 @@ class Dispatch:
         self._replica = replica
         replica.running += 1
         if link is None:
-            self._opening = asyncio.get_running_loop().create_task(self._open(replica, fresh=self._refreshed))
+            self._opening = asyncio.get_running_loop().create_task(self._open(replica, fresh=self._fresh))
         else:
             self._send(replica, link)
 
@@ -162,7 +168,7 @@ class Dispatch:
 
     def _nobody_left(self) -> Refusal:
         name = self.endpoint.name
-        if self._sent:
+        if self._losses:
             return lost()
         if self._tried:
             return NoReplica(f"no replica of {name} can be reached or has room", remedy="try again in a few seconds")

@@ -7,7 +7,8 @@ Refusal
 ├── UnknownRoute 404, ModelNotFound 404
 ├── ReplicaLost 502
 ├── NoReplica 503, NoSnapshot 503, NotRecorded 503
-└── TooSlow 408, ReplicaTooSlow 504
+├── BudgetRanOut 429
+└── TooSlow 408, ReplicaTooSlow 504, DeadlinePassed 504
 """
 
 from http import HTTPStatus
@@ -114,6 +115,18 @@ class ReplicaTooSlow(Refusal):
     status = 504
     kind = "replica_timeout"
     type = "server_error"
+
+
+class DeadlinePassed(Refusal):
+    status = 504
+    kind = "deadline_passed"
+    type = "server_error"
+
+
+class BudgetRanOut(Refusal):
+    status = 429
+    kind = "budget_ran_out"
+    type = "insufficient_quota"
 
 
 def reason_phrase(status: int) -> str:

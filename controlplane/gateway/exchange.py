@@ -5,7 +5,14 @@ import structlog
 from controlplane.gateway import answer, engine_errors
 from controlplane.gateway.budget.budgets import Hold
 from controlplane.gateway.dispatch import Dispatch, lost
-from controlplane.gateway.errors import NotRecorded, Refusal, ReplicaLost, ReplicaTooSlow
+from controlplane.gateway.errors import (
+    BudgetRanOut,
+    DeadlinePassed,
+    NotRecorded,
+    Refusal,
+    ReplicaLost,
+    ReplicaTooSlow,
+)
 from controlplane.gateway.meter.trail import CLIENT_LEFT, Trail, to_intent
 from controlplane.gateway.records import Result
 from controlplane.gateway.replica import Replica
@@ -19,10 +26,29 @@ log = structlog.get_logger()
 
 _OK = 200
 _BUSY = frozenset({429, 503})
+_NEVER_S = float("inf")
+# Engines send an event for a token or for several, at most two for the token that begins a tool call, and a few more.
+_EVENTS_A_TOKEN = 2
+_OTHER_EVENTS = 64
 
 
 class Exchange:
-    __slots__ = ("_around", "_client", "_dispatch", "_hold", "_live", "_recorded", "_request", "_stream", "_trail")
+    """`_step_ends_s` and `_all_ends_s` are of the loop's time; the client's deadline is the next moment to look at."""
+
+    __slots__ = (
+        "_all_ends_s",
+        "_around",
+        "_client",
+        "_dispatch",
+        "_hold",
+        "_live",
+        "_most_events",
+        "_recorded",
+        "_request",
+        "_step_ends_s",
+        "_stream",
+        "_trail",
+    )
 
     def __init__(self, around: Surroundings, client: Client, request: Request) -> None:
         self._around = around
@@ -34,11 +60,15 @@ class Exchange:
         self._recorded = False
         self._dispatch = Dispatch(around, request, self)
         self._stream = Stream(client, request, around.limits.event_bytes) if request.ask.streamed else None
+        self._most_events = 0
+        self._all_ends_s = self._client_leaves_s
 
     # --- first, what it may use
 
     def begin(self) -> None:
+        self._wait(self._around.limits.clear_s)
         try:
+            self._around.suspects.check(self._request, self._request.at_us / 1e6)
             hold = self._around.budgets.clear(self._request, self)
         except Refusal as refusal:
             self.not_cleared(refusal)
@@ -52,9 +82,11 @@ class Exchange:
         if not self._live:
             hold.settle(self._trail.usage)
             return
-        around = self._around
-        self._client.deadline = around.tick + around.limits.intent_s
-        around.journal.intend(to_intent(self._request, hold), self)
+        around, request = self._around, self._request
+        self._most_events = _EVENTS_A_TOKEN * hold.most_tokens * request.ask.choices + _OTHER_EVENTS
+        self._all_ends_s = min(self._client_leaves_s, hold.ends_at_s)
+        self._wait(around.limits.intent_s)
+        around.journal.intend(to_intent(request, hold), self)
 
     def not_cleared(self, refusal: Refusal) -> None:
         if self._live:
@@ -69,6 +101,7 @@ class Exchange:
         self._recorded = True
         if not self._live:
             return
+        self._wait(self._around.limits.first_byte_s)
         try:
             if self._around.queues.enter(self._request, self):
                 self.seated()
@@ -90,9 +123,8 @@ class Exchange:
 
     def seated(self) -> None:
         if self._live:
-            around, request = self._around, self._request
-            self._client.deadline = around.tick + around.limits.first_byte_s
-            self._dispatch.begin(request.ask.to_engine(request.body, self._orders()))
+            self._wait(self._around.limits.first_byte_s)
+            self._dispatch.begin(self._request.ask.to_engine(self._request.body, self._orders()))
 
     def not_seated(self, refusal: Refusal) -> None:
         if self._live:
@@ -106,8 +138,8 @@ class Exchange:
     # --- then, a replica
 
     def sent_to(self, replica: Replica) -> None:
-        around, trail = self._around, self._trail
-        self._client.deadline = around.tick + around.limits.first_byte_s
+        trail = self._trail
+        self._wait(self._around.limits.first_byte_s)
         trail.replica = replica.spec.replica_id
         trail.usage.dispatched = True
 
@@ -135,7 +167,7 @@ class Exchange:
 
     def _pass_on(self, body: bytes) -> None:
         client = self._client
-        self._dispatch.let_go()
+        self._dispatch.answered()
         self._trail.answered(body)
         self._over("answered", _OK)
         client.write(answer.completion(self._headers(), self._request.request_id, body, keep_alive=client.keep_alive))
@@ -147,20 +179,33 @@ class Exchange:
             self._break_off()  # nobody asked for a stream
             return
         if done:
-            self._dispatch.let_go()
+            self._dispatch.answered()
         try:
             events = stream.whole_events(payload)
         except EventTooLarge:
             self._break_off()
             return
         around = self._around
-        self._client.deadline = around.tick + around.limits.silence_s
+        ends_s = self._step_ends_s = around.tick + around.limits.silence_s
+        self._client.deadline = ends_s if ends_s < self._all_ends_s else self._all_ends_s  # noqa: FURB136 - per event
+        if stream.events > self._most_events:
+            self._cut(stream, events)
+            return
         self._trail.sent(events)
         events = stream.for_client(events)
         if done:
             self._end_stream(stream, events)
         elif events:
             self._write(stream, events)
+
+    def _cut(self, stream: Stream, events: bytes) -> None:
+        """The engine does not keep to the limit that it was given: pass on what is within it."""
+        events = stream.first_of(events, fewer=stream.events - self._most_events)
+        self._trail.sent(events)
+        events = stream.for_client(events)
+        if events:
+            self._write(stream, events)
+        self.hold_over()
 
     def _end_stream(self, stream: Stream, events: bytes) -> None:
         if events:
@@ -197,17 +242,52 @@ class Exchange:
         self._stop()
         self._over("cancelled", CLIENT_LEFT)
 
-    def time_out(self) -> None:
-        """The replica said nothing for too long, or the disk did not."""
+    def hold_over(self) -> None:
+        """What it may use is used up: a stream ends as if the model had come to its limit."""
         self._stop()
-        if not self._recorded:
-            self._end(_not_recorded())
+        stream = self._stream
+        if stream is None or not stream.begun:
+            self._end(BudgetRanOut("the budget ended before the answer did", remedy="ask for less at a time"))
             return
-        self._end(
-            ReplicaTooSlow(
-                "the replica did not answer in time", remedy="try again, or ask for fewer tokens with stream: true"
-            )
-        )
+        self._over("answered", _OK, BudgetRanOut.kind)
+        stream.cut()
+
+    # --- how long it may take
+
+    @property
+    def _client_leaves_s(self) -> float:
+        request = self._request
+        return request.began_s + request.work.deadline_s if request.work.deadline_s else _NEVER_S
+
+    def _wait(self, limit_s: float) -> None:
+        """The step that begins now may take this long."""
+        self._step_ends_s = self._around.tick + limit_s
+        self._look_again()
+
+    def _look_again(self) -> None:
+        at_s = min(self._step_ends_s, self._all_ends_s)
+        if self._stream is not None:
+            at_s = min(at_s, self._around.tick + self._around.limits.heartbeat_s)
+        self._client.deadline = at_s
+
+    def time_out(self) -> None:
+        """Act on the limit that has passed, if it still stands: a hold may have been renewed meanwhile."""
+        now_s, hold = self._around.tick, self._hold
+        hold_ends_s = hold.ends_at_s if hold is not None else _NEVER_S
+        self._all_ends_s = min(self._client_leaves_s, hold_ends_s)
+        if now_s >= self._client_leaves_s:
+            self._give_up(DeadlinePassed("the request's deadline has passed", remedy="give it more time"))
+        elif now_s >= hold_ends_s:
+            self.hold_over()
+        elif now_s < self._step_ends_s:
+            self._beat()
+            self._look_again()
+        else:
+            self._give_up(_too_slow() if self._recorded else _not_recorded())
+
+    def _beat(self) -> None:
+        if self._recorded and self._stream is not None:
+            self._stream.beat(self._headers())
 
     def pause(self) -> None:
         self._dispatch.pause()
@@ -216,8 +296,11 @@ class Exchange:
         self._dispatch.resume()
 
     def _break_off(self) -> None:
+        self._give_up(lost())
+
+    def _give_up(self, refusal: Refusal) -> None:
         self._stop()
-        self._end(lost())
+        self._end(refusal)
 
     def _stop(self) -> None:
         self._live = False
@@ -233,7 +316,7 @@ class Exchange:
 
     def _end(self, refusal: Refusal) -> None:
         """Refuse while that is possible; else end the stream with an event that says so."""
-        stream = self._stream if self._stream is not None and self._stream.begun else None
+        stream = self._stream if self._stream is not None and self._stream.opened else None
         self._over("failed", refusal.status if stream is None else _OK, refusal.code)
         if stream is None:
             self._client.refuse(refusal)
@@ -243,3 +326,9 @@ class Exchange:
 
 def _not_recorded() -> Refusal:
     return NotRecorded("the service cannot answer now", remedy="try again in a few seconds")
+
+
+def _too_slow() -> Refusal:
+    return ReplicaTooSlow(
+        "the replica did not answer in time", remedy="try again, or ask for fewer tokens with stream: true"
+    )

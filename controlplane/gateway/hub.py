@@ -15,6 +15,7 @@ from controlplane.gateway.limits import Limits
 from controlplane.gateway.replica import ContextFor, Replica
 from controlplane.gateway.request import Request
 from controlplane.gateway.spool import Journal
+from controlplane.gateway.suspects import Suspects
 from controlplane.gateway.waiting.queues import NoQueues, Queues
 from controlplane.kit.clock import Clock, to_us
 
@@ -42,6 +43,7 @@ class Hub:
         self.denials = Denials(journal)
         self.budgets: Budgets = NoBudgets()
         self.queues: Queues = NoQueues()
+        self.suspects = Suspects()
         self.clock = clock
         self.time = asyncio.get_running_loop().time
         self.tick = self.time()
@@ -80,6 +82,9 @@ class Hub:
             at_us=at_us, now_s=self.tick,
         )  # fmt: skip
 
+    def wall_s(self) -> float:
+        return self.clock.now().timestamp()
+
     def request_id(self) -> bytes:
         return b"req_%b%08x" % (self._request_prefix, next(self._requests))
 
@@ -103,6 +108,7 @@ class Hub:
         self.denials.settle(before_s=now - EVERY_S)
         self.budgets.sweep(now)
         self.queues.sweep(now)
+        self.suspects.sweep()
         for replica in self._replicas.values():
             replica.tick = now
             replica.close_idle(before=now - self.limits.link_idle_s)

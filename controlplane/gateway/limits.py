@@ -28,6 +28,7 @@ class Limits:
     connect_s: float = 3.0
     first_byte_s: float = 600.0  # a long prompt behind a full queue
     silence_s: float = 120.0
+    heartbeat_s: float = 10.0  # a stream that waits for its turn or its first token says so this often
     link_idle_s: float = 4.0  # below the 5 s after which llama.cpp hangs up: fewer stale links
     rest_s: float = 2.0  # a replica that could not be reached is asked last for this long
 

@@ -8,6 +8,7 @@ from controlplane.gateway.errors import Refusal
 from controlplane.gateway.limits import Limits
 from controlplane.gateway.request import Request
 from controlplane.gateway.spool import Journal
+from controlplane.gateway.suspects import Suspects
 from controlplane.gateway.waiting.queues import Queues
 
 
@@ -41,8 +42,13 @@ class Surroundings(Protocol):
     journal: Journal
     budgets: Budgets
     queues: Queues
+    suspects: Suspects
 
     def time(self) -> float: ...
+
+    def wall_s(self) -> float:
+        """Return seconds since 1970, as the workers of a node share them."""
+        ...
 
     def deny(self, refusal: Refusal, request: Request) -> None:
         """Write down that a known key was refused, if that is what it is."""

@@ -16,11 +16,13 @@ from controlplane.gateway.limits import Limits
 from controlplane.gateway.records import Chain, Closed, Opened
 from controlplane.gateway.replica import ContextFor
 from controlplane.gateway.server import Listener, serve, stop_on_signals
+from controlplane.gateway.shared_table import SharedTable
 from controlplane.gateway.shipper import Shipper
 from controlplane.gateway.snapshot import SnapshotFile, SnapshotFollower
 from controlplane.gateway.spool import Spool
 from controlplane.gateway.spool_file import SpoolFile
 from controlplane.gateway.spool_folder import SpoolReader, make_spool
+from controlplane.gateway.suspects import Suspects
 from controlplane.gateway.workers import Workers, bind
 from controlplane.kit.clock import SystemClock, to_us
 from controlplane.kit.crypto import load_verify_key
@@ -75,6 +77,7 @@ async def _serve(
     spool = Spool(SpoolFile(folder, Chain()), opened, most_bytes=settings.spool_bytes)
     leaves = GatewayLeaves(settings)
     hub = Hub(limits=limits, clock=clock, context_for=context_for or leaves.towards, journal=spool)
+    hub.suspects = Suspects(SharedTable(settings.state_dir / "suspects", buckets=1 << 10))
     listener = Listener(line, leaves.listening())
     stop = stop_on_signals()
     if lifeline is not None:
