@@ -2,6 +2,7 @@
 
 from controlplane.gateway.error_shapes import OPENAI, ErrorShape
 from controlplane.gateway.errors import Refusal, reason_phrase
+from controlplane.gateway.surface.surface import Ask, is_bounded
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 JSON = b"application/json"
@@ -28,6 +29,11 @@ def stream_head(endpoint_headers: bytes, request_id: bytes, *, keep_alive: bool,
             b"" if keep_alive else _CLOSE,
         )
     )
+
+
+def limits(ask: Ask, most_tokens: int) -> bytes:
+    """Return the header line that says how long each completion may be, where the gateway set that."""
+    return b"x-redoubt-max-tokens: %d\r\n" % most_tokens if is_bounded(ask, most_tokens) else b""
 
 
 def small(

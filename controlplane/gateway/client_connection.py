@@ -13,6 +13,7 @@ from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.head import END, Head, HeadReader
 from controlplane.gateway.hub import Hub
 from controlplane.gateway.request import Request, Work
+from controlplane.gateway.surface.asks import require_served
 from controlplane.gateway.surface.surface import Ask, Surface
 from controlplane.kit.clock import to_us
 
@@ -324,6 +325,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             ask = self._surface.read(body)
             endpoint = self._directory.find(self._grant, ask.model)
+            require_served(self._surface, ask, endpoint)
         except Refusal as refusal:
             self._deny(refusal, self._grant, self._directory)
             self.refuse(refusal)

@@ -103,7 +103,10 @@ def _address(source: str) -> IPv4Address | IPv6Address | None:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`headers` tell a client what served it; `turns` spreads requests over equally busy replicas."""
+    """`headers` tell a client what served it, `listed` is its entry among the models.
+
+    `turns` spreads requests over equally busy replicas.
+    """
 
     name: str
     endpoint_id: str
@@ -122,6 +125,7 @@ class Endpoint:
     exclusive: bool
     jurisdiction: str
     clearance: int
+    listed: bytes
     turns: Iterator[int] = field(default_factory=count)
 
 
@@ -171,20 +175,40 @@ class Directory:
 
     def listing(self, grant: Grant) -> bytes:
         """Return the body of GET /v1/models."""
-        visible = [_Model(e.name, int(e.created_at.timestamp())) for e in self.endpoints.values() if grant.covers(e)]
+        visible = [msgspec.Raw(e.listed) for e in self.endpoints.values() if grant.covers(e)]
         return msgspec.json.encode(_Models(visible))
 
 
-class _Model(msgspec.Struct):
+class _Model(msgspec.Struct, tag_field="type", tag="model"):
+    """What clients of OpenAI and of Anthropic read of a model, and what vLLM tells beyond it."""
+
     id: str
+    display_name: str
     created: int
+    created_at: datetime
+    max_model_len: int
+    surfaces: tuple[Surface, ...]
     object: str = "model"
     owned_by: str = "redoubt"
 
 
 class _Models(msgspec.Struct):
-    data: list[_Model]
+    data: list[msgspec.Raw]
     object: str = "list"
+    has_more: bool = False
+
+
+def _listed(endpoint: SnapshotEndpoint) -> bytes:
+    return msgspec.json.encode(
+        _Model(
+            endpoint.name,
+            endpoint.name,
+            int(endpoint.created_at.timestamp()),
+            endpoint.created_at,
+            endpoint.context_tokens,
+            endpoint.surfaces,
+        )
+    )
 
 
 def read_directory(snapshot: Snapshot, replicas: dict[str, Replica]) -> Directory:
@@ -243,4 +267,5 @@ def _endpoint(endpoint: SnapshotEndpoint, replicas: dict[str, Replica]) -> Endpo
         endpoint.exclusive,
         endpoint.jurisdiction,
         endpoint.clearance,
+        _listed(endpoint),
     )

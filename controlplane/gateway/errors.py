@@ -4,7 +4,7 @@ Refusal
 ├── BadRequest 400 ─ MethodNotAllowed 405, BodyTooLarge 413, ExpectationFailed 417, HeadTooLarge 431
 ├── WrongKey 401
 ├── KeyNotForThis 403
-├── UnknownRoute 404, ModelNotFound 404
+├── UnknownRoute 404, ModelNotFound 404, NotServed 404
 ├── ReplicaLost 502
 ├── NoReplica 503, NoSnapshot 503, NotRecorded 503
 ├── BudgetRanOut 429
@@ -77,6 +77,11 @@ class UnknownRoute(Refusal):
 class ModelNotFound(Refusal):
     status = 404
     kind = "model_not_found"
+
+
+class NotServed(Refusal):
+    status = 404
+    kind = "surface_not_served"
 
 
 class TooSlow(Refusal):
