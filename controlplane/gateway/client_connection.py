@@ -5,6 +5,7 @@ from enum import Enum, auto
 from typing import cast
 
 from controlplane.gateway import answer, routes
+from controlplane.gateway.admission import admit
 from controlplane.gateway.chunked import BadChunk, ChunkedReader
 from controlplane.gateway.directory import Directory, Endpoint, Grant, Terms
 from controlplane.gateway.error_shapes import OPENAI, ErrorShape
@@ -270,7 +271,7 @@ class ClientConnection(asyncio.Protocol):
         self._directory = hub.directory(now)
         self._grant = self._directory.admit(head.authorization, self._source, now)
         self._terms = self._grant.terms(head)
-        self._work = head.work
+        self._work = self._grant.bounded(head.work)
         if head.length > hub.limits.body_bytes:
             raise self._body_too_large()
         if not head.has_body:
@@ -325,6 +326,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             ask = self._surface.read(body)
             endpoint = self._directory.find(self._grant, ask.model)
+            admit(self._directory, self._grant, self._terms, endpoint, source=self._source, now=self._hub.clock.now())
             require_served(self._surface, ask, endpoint)
         except Refusal as refusal:
             self._deny(refusal, self._grant, self._directory)

@@ -5,6 +5,7 @@ Refusal
 ├── WrongKey 401
 ├── KeyNotForThis 403
 ├── UnknownRoute 404, ModelNotFound 404, NotServed 404
+├── NotHere 451
 ├── ReplicaLost 502
 ├── NoReplica 503, NoSnapshot 503, NotRecorded 503
 ├── BudgetRanOut 429
@@ -66,6 +67,14 @@ class WrongKey(Refusal):
 class KeyNotForThis(Refusal):
     status = 403
     kind = "key_not_for_this"
+    type = "permission_error"
+
+
+class NotHere(Refusal):
+    """The data may not go where the endpoint is; the detail names the rule."""
+
+    status = 451
+    kind = "policy_denied"
     type = "permission_error"
 
 
