@@ -68,8 +68,7 @@ class SnapshotSecret(Strict):
 class SnapshotKey(Strict):
     """An inference key. No endpoints or zones means all of them, no sources any address.
 
-    `classification` is the highest that a request may carry, 0 to 3; `sources` are networks. `jurisdictions` are where
-    its data may be (ISO 3166), none: wherever the other bounds let it. No request of it goes before `priority`.
+    `classification` is the highest that a request may carry, 0 to 3; `sources` are networks.
     """
 
     key_id: str
@@ -81,7 +80,6 @@ class SnapshotKey(Strict):
     classification: int
     sources: tuple[str, ...]
     priority: Priority = "interactive"
-    jurisdictions: tuple[str, ...] = ()
 
 
 class SnapshotShare(Strict):
@@ -117,7 +115,7 @@ class SnapshotBudget(Strict):
 
 
 class Snapshot(Strict):
-    """What is in force. `policy_sha256` names the policy set, `policies` is its text, None only the constitution.
+    """What is in force. `policy_sha256` names the policy set.
 
     `leaving` are replicas of deleted endpoints: they finish what they have and take nothing new.
     """
@@ -127,7 +125,6 @@ class Snapshot(Strict):
     issued_at: AwareDatetime
     expires_at: AwareDatetime
     policy_sha256: str = ""
-    policies: str | None = None
     keys: tuple[SnapshotKey, ...]
     endpoints: tuple[SnapshotEndpoint, ...]
     leaving: tuple[SnapshotReplica, ...] = ()

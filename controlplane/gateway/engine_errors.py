@@ -2,14 +2,9 @@
 
 import msgspec
 
-from controlplane.gateway.errors import BadRequest, BodyTooLarge, NotServed, Refusal, Unprocessable
+from controlplane.gateway.errors import BadRequest, BodyTooLarge, Refusal, Unprocessable
 
-_CLIENT_AT_FAULT: dict[int, type[Refusal]] = {
-    400: BadRequest,
-    413: BodyTooLarge,
-    422: Unprocessable,
-    **dict.fromkeys((404, 405, 501), NotServed),  # an engine without this route
-}
+_CLIENT_AT_FAULT: dict[int, type[Refusal]] = {400: BadRequest, 413: BodyTooLarge, 422: Unprocessable}
 
 
 class _EngineError(msgspec.Struct):

@@ -43,7 +43,6 @@ class Engine:
     verbs: Verbs
     digest: str
     count: int
-    text: str
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def load(policies: str, verbs: Verbs) -> Engine:
     if problems or not found.validation_passed:
         raise _broken(problems or ["the policies do not fit the schema"])
     digest = sha256_hex(canonical_json({"policies": policies, "schema": schema_text}))
-    return Engine(parsed, schema, verbs, digest, len(ids), policies)
+    return Engine(parsed, schema, verbs, digest, len(ids))
 
 
 def _in_words(error: cedarpy.ValidationError, ids: dict[str, str]) -> str:
