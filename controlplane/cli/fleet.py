@@ -9,6 +9,7 @@ from controlplane.cli.incidents import INCIDENT_COLUMNS
 from controlplane.cli.screen import Json, say, show, show_json
 from controlplane.cli.session import connect
 from controlplane.contracts import admin
+from controlplane.contracts.keys import LEVELS
 from controlplane.sitespec.spec import Gpus, Node, Site
 from controlplane.sitespec.text import parse_site
 
@@ -64,7 +65,7 @@ def declare_nodes(
     *,
     as_json: Json = False,
 ) -> None:
-    """Tell the control plane which nodes the site spec declares."""
+    """Tell the control plane which nodes and zones the site spec declares."""
     ask = to_declaration(parse_site(site_file.read_text(), name=str(site_file)))
     with connect(context) as client:
         done = client.declare_nodes(ask)
@@ -77,6 +78,10 @@ def declare_nodes(
 def to_declaration(site: Site) -> admin.DeclareNodes:
     """Return what the control plane needs to know of the site spec."""
     return admin.DeclareNodes(
+        zones=tuple(
+            admin.DeclareZone(name=z.name, jurisdiction=z.jurisdiction, clearance=LEVELS.index(z.clearance))
+            for z in site.zones
+        ),
         nodes=tuple(
             admin.DeclareNode(
                 name=node.name,
@@ -86,7 +91,7 @@ def to_declaration(site: Site) -> admin.DeclareNodes:
                 gpus=tuple(_declared(gpu) for gpu in node.gpus),
             )
             for node in site.nodes
-        )
+        ),
     )
 
 

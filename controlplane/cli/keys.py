@@ -8,6 +8,7 @@ import typer
 from controlplane.cli.screen import Json, say, show, show_json
 from controlplane.cli.session import connect
 from controlplane.contracts import keys as contracts
+from controlplane.contracts.snapshot import Priority
 
 keys = typer.Typer(no_args_is_help=True, help="Inference keys: for applications.")
 
@@ -26,6 +27,8 @@ def create_key(
         contracts.Classification, typer.Option(help="The highest that a prompt may have.")
     ] = "internal",
     source: Annotated[list[str] | None, typer.Option(help="Limit it to this network; may be repeated.")] = None,
+    jurisdiction: Annotated[list[str] | None, typer.Option(help="Where its data may be (ISO 3166).")] = None,
+    priority: Annotated[Priority, typer.Option(help="No request of it is served before this class.")] = "interactive",
     days: Annotated[int, typer.Option(min=1, max=365, help="How long it lives.")] = 90,
     *,
     as_json: Json = False,
@@ -39,6 +42,8 @@ def create_key(
         purposes=tuple(purpose or ("general",)),
         classification=classification,
         sources=tuple(source or ()),
+        jurisdictions=tuple(jurisdiction or ()),
+        priority=priority,
         days=days,
     )
     with connect(context) as client:
@@ -127,5 +132,7 @@ def _bounds(key: contracts.Key) -> list[tuple[str, str]]:
         ("purposes", ", ".join(key.purposes)),
         ("classification", f"up to {key.classification}"),
         ("sources", ", ".join(key.sources) or "any address"),
+        ("jurisdictions", ", ".join(key.jurisdictions) or "those of its zones"),
+        ("priority", key.priority),
         ("revoked", f"{key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else "no"),
     ]

@@ -50,8 +50,19 @@ class DeclareNode(Strict):
     gpus: tuple[DeclareGpus, ...] = ()
 
 
+class DeclareZone(Strict):
+    """A part of the site with one jurisdiction (ISO 3166); data up to `clearance` may be there, 0 to 3."""
+
+    name: Name
+    jurisdiction: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+    clearance: int = Field(ge=0, le=3)
+
+
 class DeclareNodes(Strict):
+    """Nothing but public data may be in a zone that is not among `zones`."""
+
     nodes: tuple[DeclareNode, ...] = Field(min_length=1)
+    zones: tuple[DeclareZone, ...] = Field(default=(), max_length=100)
 
 
 class Declared(Answer):

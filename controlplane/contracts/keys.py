@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field
 
 from controlplane.contracts.admin import Name
+from controlplane.contracts.policy import Country
+from controlplane.contracts.snapshot import Priority
 from controlplane.contracts.strict import Answer, Strict
 
 Purpose = Annotated[
@@ -17,7 +19,8 @@ LEVELS: tuple[Classification, ...] = ("public", "internal", "confidential", "sec
 class CreateKey(Strict):
     """No endpoints or zones means all of them, no sources any address; `classification` is the highest it may carry.
 
-    `project` "" is the maker's own, for staff the site itself.
+    `project` "" is the maker's own, for staff the site itself. `jurisdictions` are where its data may be (ISO 3166),
+    none leaves that to the zones. No request of the key is served before `priority`.
     """
 
     name: str = Field(min_length=1, max_length=120)
@@ -27,6 +30,8 @@ class CreateKey(Strict):
     purposes: tuple[Purpose, ...] = Field(default=("general",), min_length=1, max_length=20)
     classification: Classification = "internal"
     sources: tuple[Annotated[str, Field(max_length=49)], ...] = Field(default=(), max_length=50)
+    jurisdictions: tuple[Country, ...] = Field(default=(), max_length=50)
+    priority: Priority = "interactive"
     days: int = Field(default=90, ge=1, le=365)
 
 
@@ -58,6 +63,8 @@ class Key(Answer):
     purposes: tuple[str, ...]
     classification: Classification
     sources: tuple[str, ...]
+    jurisdictions: tuple[str, ...]
+    priority: Priority
     created_at: AwareDatetime
     expires_at: AwareDatetime
     revoked_at: AwareDatetime | None

@@ -68,7 +68,8 @@ class SnapshotSecret(Strict):
 class SnapshotKey(Strict):
     """An inference key. No endpoints or zones means all of them, no sources any address.
 
-    `classification` is the highest that a request may carry, 0 to 3; `sources` are networks.
+    `classification` is the highest that a request may carry, 0 to 3; `sources` are networks. `jurisdictions` are where
+    its data may be (ISO 3166), none: wherever the other bounds let it. No request of it goes before `priority`.
     """
 
     key_id: str
@@ -80,6 +81,7 @@ class SnapshotKey(Strict):
     classification: int
     sources: tuple[str, ...]
     priority: Priority = "interactive"
+    jurisdictions: tuple[str, ...] = ()
 
 
 class SnapshotShare(Strict):
@@ -115,7 +117,7 @@ class SnapshotBudget(Strict):
 
 
 class Snapshot(Strict):
-    """What is in force. `policy_sha256` names the policy set.
+    """What is in force. `policy_sha256` names the policy set, `policies` is its text, None only the constitution.
 
     `leaving` are replicas of deleted endpoints: they finish what they have and take nothing new.
     """
@@ -125,6 +127,7 @@ class Snapshot(Strict):
     issued_at: AwareDatetime
     expires_at: AwareDatetime
     policy_sha256: str = ""
+    policies: str | None = None
     keys: tuple[SnapshotKey, ...]
     endpoints: tuple[SnapshotEndpoint, ...]
     leaving: tuple[SnapshotReplica, ...] = ()

@@ -2,6 +2,7 @@
 
 from controlplane.gateway.error_shapes import OPENAI, ErrorShape
 from controlplane.gateway.errors import Refusal, reason_phrase
+from controlplane.gateway.surface.surface import Ask, is_bounded
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 JSON = b"application/json"
@@ -30,6 +31,11 @@ def stream_head(endpoint_headers: bytes, request_id: bytes, *, keep_alive: bool,
     )
 
 
+def limits(ask: Ask, most_tokens: int) -> bytes:
+    """Return the header line that says how long each completion may be, where the gateway set that."""
+    return b"x-redoubt-max-tokens: %d\r\n" % most_tokens if is_bounded(ask, most_tokens) else b""
+
+
 def small(
     status: int, request_id: bytes, body: bytes, *, keep_alive: bool, head_only: bool, extra: bytes = b""
 ) -> bytes:
@@ -45,15 +51,6 @@ def small(
             b"" if keep_alive else _CLOSE,
             b"" if head_only else body,
         )
-    )
-
-
-def attachment(request_id: bytes, size: int, *, keep_alive: bool) -> bytes:
-    """Return the head of a file of `size` bytes; no browser takes it for a page."""
-    return (
-        b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-disposition: attachment\r\n"
-        b"x-content-type-options: nosniff\r\nx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n"
-        % (request_id, size, b"" if keep_alive else _CLOSE)
     )
 
 

@@ -5,7 +5,7 @@ from enum import Enum, auto
 from typing import cast
 
 from controlplane.gateway import answer, routes
-from controlplane.gateway.batch import desk
+from controlplane.gateway.admission import admit
 from controlplane.gateway.chunked import BadChunk, ChunkedReader
 from controlplane.gateway.directory import Directory, Endpoint, Grant, Terms
 from controlplane.gateway.error_shapes import OPENAI, ErrorShape
@@ -14,6 +14,7 @@ from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.head import END, Head, HeadReader
 from controlplane.gateway.hub import Hub
 from controlplane.gateway.request import Request, Work
+from controlplane.gateway.surface.asks import require_served
 from controlplane.gateway.surface.surface import Ask, Surface
 from controlplane.kit.clock import to_us
 
@@ -221,8 +222,6 @@ class ClientConnection(asyncio.Protocol):
         self.keep_alive = self.keep_alive and head.keep_alive
         surface = routes.SURFACES.get(head.path)
         if surface is None or head.method != b"POST":
-            if head.path.startswith(desk.PREFIXES):
-                return self._hand_over(head, raw, rest)
             self._answer_small(head)
             return rest
         self._surface = surface
@@ -234,20 +233,6 @@ class ClientConnection(asyncio.Protocol):
                 self._deny(refusal, self._directory.owner(head.authorization), self._directory)
             return self._refuse_early(refusal, head, rest)
         return rest
-
-    def _hand_over(self, head: Head, raw: bytes, rest: bytes) -> bytes:
-        """Lend the connection to a visit of files or batches."""
-        self._phase = LEAVING
-        self._hub.connections.discard(self)
-        desk.answer_visit(self._hub, self._transport, self, head, raw, rest, self._source, self._request_id)
-        return b""
-
-    def take_back(self, rest: bytes, *, keep_alive: bool) -> None:
-        self.keep_alive = keep_alive
-        self._transport.set_protocol(self)
-        self._hub.connections.add(self)
-        self._rest()
-        self.data_received(rest)
 
     def _deny(self, refusal: Refusal, grant: Grant | None, directory: Directory) -> None:
         hub = self._hub
@@ -286,7 +271,7 @@ class ClientConnection(asyncio.Protocol):
         self._directory = hub.directory(now)
         self._grant = self._directory.admit(head.authorization, self._source, now)
         self._terms = self._grant.terms(head)
-        self._work = head.work
+        self._work = self._grant.bounded(head.work)
         if head.length > hub.limits.body_bytes:
             raise self._body_too_large()
         if not head.has_body:
@@ -341,6 +326,8 @@ class ClientConnection(asyncio.Protocol):
         try:
             ask = self._surface.read(body)
             endpoint = self._directory.find(self._grant, ask.model)
+            admit(self._directory, self._grant, self._terms, endpoint, source=self._source, now=self._hub.clock.now())
+            require_served(self._surface, ask, endpoint)
         except Refusal as refusal:
             self._deny(refusal, self._grant, self._directory)
             self.refuse(refusal)

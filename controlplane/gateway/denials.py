@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 from controlplane.gateway.directory import Directory, Grant
-from controlplane.gateway.errors import KeyNotForThis, ModelNotFound, Refusal, WrongKey
+from controlplane.gateway.errors import KeyNotForThis, ModelNotFound, NotHere, Refusal, WrongKey
 from controlplane.gateway.records import Denial
 from controlplane.gateway.spool import Journal
 
 EVERY_S = 60.0
 MOST_KINDS = 10_000  # of keys and causes at once; it bounds what is remembered, and more are written one by one
-_DENIALS = (KeyNotForThis, ModelNotFound, WrongKey)
+_DENIALS = (KeyNotForThis, ModelNotFound, NotHere, WrongKey)
 
 
 @dataclass(slots=True)

@@ -7,12 +7,14 @@ from functools import lru_cache
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import count
+from typing import get_args
 from urllib.parse import quote
 
 import msgspec
 
 from controlplane.contracts.keys import LEVELS
 from controlplane.contracts.snapshot import (
+    Priority,
     Snapshot,
     SnapshotBudget,
     SnapshotEndpoint,
@@ -23,7 +25,9 @@ from controlplane.contracts.snapshot import (
 from controlplane.gateway.errors import KeyNotForThis, ModelNotFound, WrongKey
 from controlplane.gateway.head import Head
 from controlplane.gateway.replica import Replica
+from controlplane.gateway.request import Work
 
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 _HEADER_SAFE = "!#$&'()*+,/:;=?@[]-._~ "
 
 
@@ -37,7 +41,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one secret of an inference key may use; `endpoints` or `zones` None means all, no `sources` any address."""
+    """What one secret of an inference key may use; `endpoints` or `zones` None means all, no `sources` any address.
+
+    Its data may be in `jurisdictions`, none means wherever the rest lets it. None of it is served before `priority`.
+    """
 
     key_id: str
     secret_id: str
@@ -48,6 +55,8 @@ class Grant:
     purposes: tuple[str, ...]
     classification: int
     sources: tuple[IPv4Network | IPv6Network, ...]
+    jurisdictions: frozenset[str] = frozenset()
+    priority: Priority = "interactive"
     _terms: dict[tuple[bytes, bytes], Terms] = field(default_factory=dict, compare=False)
 
     def covers(self, endpoint: "Endpoint") -> bool:
@@ -58,6 +67,12 @@ class Grant:
         """Say whether the key may come from this address. An address that cannot be read may not."""
         address = _address(source)
         return address is not None and any(address in network for network in self.sources)
+
+    def bounded(self, work: Work) -> Work:
+        """Return the work in the class that the key lets it have."""
+        if PRIORITIES.index(work.priority) >= PRIORITIES.index(self.priority):
+            return work
+        return msgspec.structs.replace(work, priority=self.priority)
 
     def terms(self, head: Head) -> Terms:
         """Return what the request is for, by its headers or by what the key says alone. Raises KeyNotForThis."""
@@ -103,7 +118,10 @@ def _address(source: str) -> IPv4Address | IPv6Address | None:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`headers` tell a client what served it; `turns` spreads requests over equally busy replicas."""
+    """`headers` tell a client what served it, `listed` is its entry among the models.
+
+    `turns` spreads requests over equally busy replicas.
+    """
 
     name: str
     endpoint_id: str
@@ -122,6 +140,7 @@ class Endpoint:
     exclusive: bool
     jurisdiction: str
     clearance: int
+    listed: bytes
     turns: Iterator[int] = field(default_factory=count)
 
 
@@ -130,6 +149,7 @@ class Directory:
     version: int
     expires_at: datetime
     policy_sha256: str
+    policies: str | None
     grants: dict[bytes, Grant]
     endpoints: dict[str, Endpoint]
     shares: dict[str, SnapshotShare]
@@ -171,20 +191,40 @@ class Directory:
 
     def listing(self, grant: Grant) -> bytes:
         """Return the body of GET /v1/models."""
-        visible = [_Model(e.name, int(e.created_at.timestamp())) for e in self.endpoints.values() if grant.covers(e)]
+        visible = [msgspec.Raw(e.listed) for e in self.endpoints.values() if grant.covers(e)]
         return msgspec.json.encode(_Models(visible))
 
 
-class _Model(msgspec.Struct):
+class _Model(msgspec.Struct, tag_field="type", tag="model"):
+    """What clients of OpenAI and of Anthropic read of a model, and what vLLM tells beyond it."""
+
     id: str
+    display_name: str
     created: int
+    created_at: datetime
+    max_model_len: int
+    surfaces: tuple[Surface, ...]
     object: str = "model"
     owned_by: str = "redoubt"
 
 
 class _Models(msgspec.Struct):
-    data: list[_Model]
+    data: list[msgspec.Raw]
     object: str = "list"
+    has_more: bool = False
+
+
+def _listed(endpoint: SnapshotEndpoint) -> bytes:
+    return msgspec.json.encode(
+        _Model(
+            endpoint.name,
+            endpoint.name,
+            int(endpoint.created_at.timestamp()),
+            endpoint.created_at,
+            endpoint.context_tokens,
+            endpoint.surfaces,
+        )
+    )
 
 
 def read_directory(snapshot: Snapshot, replicas: dict[str, Replica]) -> Directory:
@@ -193,6 +233,7 @@ def read_directory(snapshot: Snapshot, replicas: dict[str, Replica]) -> Director
         version=snapshot.version,
         expires_at=snapshot.expires_at,
         policy_sha256=snapshot.policy_sha256,
+        policies=snapshot.policies,
         grants={digest: grant for key in snapshot.keys for digest, grant in _grants(key)},
         endpoints={endpoint.name: _endpoint(endpoint, replicas) for endpoint in snapshot.endpoints},
         shares={share.name: share for share in snapshot.shares},
@@ -214,6 +255,8 @@ def _grants(key: SnapshotKey) -> Iterator[tuple[bytes, Grant]]:
                 key.purposes,
                 key.classification,
                 tuple(ip_network(source) for source in key.sources),
+                frozenset(key.jurisdictions),
+                key.priority,
             ),
         )
 
@@ -243,4 +286,5 @@ def _endpoint(endpoint: SnapshotEndpoint, replicas: dict[str, Replica]) -> Endpo
         endpoint.exclusive,
         endpoint.jurisdiction,
         endpoint.clearance,
+        _listed(endpoint),
     )

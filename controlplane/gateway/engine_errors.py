@@ -2,9 +2,14 @@
 
 import msgspec
 
-from controlplane.gateway.errors import BadRequest, BodyTooLarge, Refusal, Unprocessable
+from controlplane.gateway.errors import BadRequest, BodyTooLarge, NotServed, Refusal, Unprocessable
 
-_CLIENT_AT_FAULT: dict[int, type[Refusal]] = {400: BadRequest, 413: BodyTooLarge, 422: Unprocessable}
+_CLIENT_AT_FAULT: dict[int, type[Refusal]] = {
+    400: BadRequest,
+    413: BodyTooLarge,
+    422: Unprocessable,
+    **dict.fromkeys((404, 405, 501), NotServed),  # an engine without this route
+}
 
 
 class _EngineError(msgspec.Struct):

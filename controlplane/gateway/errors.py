@@ -4,7 +4,8 @@ Refusal
 ├── BadRequest 400 ─ MethodNotAllowed 405, BodyTooLarge 413, ExpectationFailed 417, HeadTooLarge 431
 ├── WrongKey 401
 ├── KeyNotForThis 403
-├── UnknownRoute 404, ModelNotFound 404
+├── UnknownRoute 404, ModelNotFound 404, NotServed 404
+├── NotHere 451
 ├── ReplicaLost 502
 ├── NoReplica 503, NoSnapshot 503, NotRecorded 503
 ├── BudgetRanOut 429
@@ -69,6 +70,14 @@ class KeyNotForThis(Refusal):
     type = "permission_error"
 
 
+class NotHere(Refusal):
+    """The data may not go where the endpoint is; the detail names the rule."""
+
+    status = 451
+    kind = "policy_denied"
+    type = "permission_error"
+
+
 class UnknownRoute(Refusal):
     status = 404
     kind = "unknown_route"
@@ -77,6 +86,11 @@ class UnknownRoute(Refusal):
 class ModelNotFound(Refusal):
     status = 404
     kind = "model_not_found"
+
+
+class NotServed(Refusal):
+    status = 404
+    kind = "surface_not_served"
 
 
 class TooSlow(Refusal):

@@ -169,6 +169,11 @@ class Exchange:
         client = self._client
         self._dispatch.answered()
         self._trail.answered(body)
+        try:
+            body = self._request.ask.to_client(body)
+        except Refusal as refusal:
+            self._end(refusal)
+            return
         self._over("answered", _OK)
         client.write(answer.completion(self._headers(), self._request.request_id, body, keep_alive=client.keep_alive))
         client.answered()
@@ -224,8 +229,10 @@ class Exchange:
 
     def _headers(self) -> bytes:
         """Return the header lines that say what served it and within which limits."""
-        hold, headers = self._hold, self._dispatch.endpoint.headers
-        return headers + hold.left if hold is not None else headers
+        hold, headers, cached = self._hold, self._dispatch.endpoint.headers, self._trail.usage.tokens_cached
+        if hold is not None:
+            headers += hold.left + answer.limits(self._request.ask, hold.most_tokens)
+        return headers if cached is None else b"%bx-redoubt-cached-tokens: %d\r\n" % (headers, cached)
 
     def _refusal_of(self, status: int, body: bytes) -> Refusal:
         refusal = engine_errors.of_client(status, body)

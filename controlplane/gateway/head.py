@@ -93,14 +93,15 @@ def read_head(raw: bytes) -> Head:
     if expects and fields[b"expect"].strip().lower() != b"100-continue":
         raise ExpectationFailed("only Expect: 100-continue is understood", remedy="send no other expectation")
     if b"authorization" in fields and (b"x-api-key" in fields or b"api-key" in fields):
-        raise BadRequest("two credentials came with the request", remedy="send Authorization: Bearer rdk_... alone")
+        raise BadRequest("two credentials came with the request", remedy="send one of them alone")
+    path = target.partition(b"?")[0] if b"?" in target else target
     connection = fields.get(b"connection", b"keep-alive")
     return Head(
         method,
-        target.partition(b"?")[0] if b"?" in target else target,
+        path,
         is_1_1 and (connection == b"keep-alive" or b"close" not in connection.lower()),
         is_1_1,
-        fields.get(b"authorization", b""),
+        _credential(path, fields),
         int(fields.get(b"content-length", 0)),
         chunked,
         expects,
@@ -108,6 +109,13 @@ def read_head(raw: bytes) -> Head:
         fields.get(b"x-redoubt-classification", b"").rstrip(),
         _work(fields),
     )
+
+
+def _credential(path: bytes, fields: dict[bytes, bytes]) -> bytes:
+    """Return the one credential as a bearer's; Anthropic's clients send theirs in x-api-key."""
+    if b"x-api-key" in fields and path.startswith((b"/v1/messages", b"/v1/models")):
+        return b"Bearer " + fields[b"x-api-key"].strip()
+    return fields.get(b"authorization", b"")
 
 
 def _work(fields: dict[bytes, bytes]) -> Work:

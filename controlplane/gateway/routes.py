@@ -5,23 +5,35 @@ from controlplane.gateway.errors import MethodNotAllowed, Refusal, UnknownRoute
 from controlplane.gateway.head import Head
 from controlplane.gateway.hub import Hub
 from controlplane.gateway.surface.chat import Chat
+from controlplane.gateway.surface.completions import Completions
+from controlplane.gateway.surface.embeddings import Embeddings
+from controlplane.gateway.surface.messages import CountTokens, Messages
+from controlplane.gateway.surface.rerank import Rerank, Score
+from controlplane.gateway.surface.responses import InputTokens, Responses
 from controlplane.gateway.surface.surface import Surface
+from controlplane.gateway.surface.tokenize import Tokenize
 
-SURFACES: dict[bytes, Surface] = {surface.path: surface for surface in (Chat(),)}
+_SERVED: tuple[Surface, ...] = (
+    Chat(), Completions(), Responses(), InputTokens(), Embeddings(), Rerank(), Score(), Tokenize(), Messages(),
+    CountTokens(),
+)  # fmt: skip
+SURFACES = {surface.path: surface for surface in _SERVED}
 MODELS = b"/v1/models"
+_ONE_MODEL = b"/v1/models/"
 ALIVE = b"/livez"
 READY = b"/readyz"
 
 _METHODS = {**dict.fromkeys(SURFACES, b"POST, OPTIONS"), **dict.fromkeys((MODELS, ALIVE, READY), b"GET, HEAD, OPTIONS")}
+_PATHS = ", ".join(path.decode() for path in (MODELS, *SURFACES))
 
 
 def answer_small(hub: Hub, head: Head, source: str, request_id: bytes, *, keep_alive: bool) -> bytes:
     """Return the whole answer to anything that needs no replica."""
     head_only = head.method == b"HEAD"
     try:
-        methods = _METHODS.get(head.path)
+        methods = _METHODS[MODELS] if head.path.startswith(_ONE_MODEL) else _METHODS.get(head.path)
         if methods is None:
-            raise UnknownRoute("there is no such route here", remedy="use /v1/models or /v1/chat/completions")
+            raise UnknownRoute("there is no such route here", remedy=f"use one of {_PATHS}")
         if head.method == b"OPTIONS":
             return answer.no_content(request_id, b"allow: %b\r\n" % methods, keep_alive=keep_alive)
         if head.method.decode() not in methods.decode().split(", "):
@@ -39,4 +51,7 @@ def _body(hub: Hub, head: Head, source: str) -> bytes:
     directory = hub.directory(now)
     if head.path == READY:
         return b'{"status":"ready","snapshot_version":%d}' % directory.version
-    return directory.listing(directory.admit(head.authorization, source, now))
+    grant = directory.admit(head.authorization, source, now)
+    if head.path == MODELS:
+        return directory.listing(grant)
+    return directory.find(grant, head.path.removeprefix(_ONE_MODEL).decode("latin-1")).listed

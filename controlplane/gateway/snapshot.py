@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import ValidationError
 
 from controlplane.contracts.snapshot import SignedSnapshot, Snapshot
+from controlplane.domains.policy.types import BrokenPolicies
+from controlplane.gateway.admission import judge_by
 from controlplane.kit.crypto import is_signed_by
 from controlplane.kit.durable_files import replace_file
 from controlplane.kit.errors import Refused, Unavailable
@@ -44,6 +46,11 @@ def verify(signed: SignedSnapshot, *, key: Ed25519PublicKey, site: str, after: i
         raise SnapshotRefused(
             f"the snapshot is of site {snapshot.site}, not {site}", remedy="correct control_plane.url"
         )
+    try:
+        judge_by(snapshot.policies)
+    except BrokenPolicies as error:
+        detail = f"the policies of the snapshot cannot be read: {error}"
+        raise SnapshotRefused(detail, remedy="install one version everywhere") from None
     if snapshot.version < after:
         detail = f"the snapshot has version {snapshot.version} and {after} was served already"
         raise SnapshotRefused(detail, remedy="after a restored database, delete the gateway's state_dir and restart it")

@@ -190,18 +190,28 @@ def _write_end(folder: Path, found: Found, now_us: int) -> None:
 
 
 def _unknown(intent: Intent, now_us: int) -> Outcome:
+    """Nobody knows what became of it: it counts as having used all that it held."""
     return Outcome(
+        agent=intent.agent,
         at_us=now_us,
         bytes_out=0,
         code="gateway_died",
         duration_us=max(0, now_us - intent.at_us),
         endpoint=intent.endpoint,
         key=intent.key,
+        priority=intent.priority,
         project=intent.project,
         replica="",
         request=intent.request,
         result="unknown",
+        revision=intent.revision,
+        run=intent.run,
+        spent=intent.held,
         status=0,
+        step=intent.step,
+        surface=intent.surface,
         tokens_in=None,
         tokens_out=None,
+        workflow=intent.workflow,
+        zone=intent.zone,
     )

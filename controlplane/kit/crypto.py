@@ -55,6 +55,11 @@ def public_pem(key: Ed25519PrivateKey) -> bytes:
     return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
+def derived_secret(key: Ed25519PrivateKey, purpose: bytes) -> bytes:
+    """Return 32 secret bytes that are the key's own for this purpose (HKDF, RFC 5869)."""
+    return HKDF(hashes.SHA256(), 32, salt=None, info=purpose).derive(key.private_bytes_raw())
+
+
 def sign(key: Ed25519PrivateKey, data: bytes) -> str:
     """Return the base64 Ed25519 signature (RFC 8032)."""
     return b64encode(key.sign(data)).decode()

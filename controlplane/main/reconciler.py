@@ -15,6 +15,7 @@ from controlplane.domains.fleet.loops import HoldLoop
 from controlplane.domains.health import service as health
 from controlplane.domains.identity.service import sessions
 from controlplane.domains.jobs.loops.converging import JobLoops, JobPlace
+from controlplane.domains.metering import service as metering
 from controlplane.domains.metering.loops import UsageLoop
 from controlplane.domains.scheduler.loops import SchedulerLoop
 from controlplane.domains.serving.loops import RunPlace, ServingLoops
@@ -73,6 +74,7 @@ async def reconcile(settings: ReconcilerSettings) -> None:
             run_every("leases", LEASES_S, _expirer(database)),
             run_every("incidents", INCIDENTS_S, _settler(database)),
             run_every("sessions.sweep", SWEEP_S, _sweeper(database)),
+            run_every("usage.sweep", SWEEP_S, _usage_sweeper(database)),
             run_every("publish", PUBLISH_S, _publisher(database, settings)),
             run_every("certificates", TAKE_UP_S, leaves.take_up),
             *_accounting(settings.engine, database),
@@ -198,6 +200,14 @@ def _sweeper(database: Database) -> Callable[[], Awaitable[None]]:
     async def sweep() -> None:
         async with database.transaction() as tx:
             await sessions.forget_old_tokens(tx, SYSTEM)
+
+    return sweep
+
+
+def _usage_sweeper(database: Database) -> Callable[[], Awaitable[None]]:
+    async def sweep() -> None:
+        async with database.transaction() as tx:
+            await metering.forget_old_requests(tx, SYSTEM)
 
     return sweep
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self  # Any: a JSON Schema has no narrower ty
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from controlplane.contracts import mig
+from controlplane.contracts.keys import Classification
 from controlplane.sitespec.accounts import MOST_SLOTS
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
@@ -53,7 +54,9 @@ class Zone(Part):
 
     name: Name
     jurisdiction: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] = Field(description="ISO 3166 code.")
-    clearance: Name = Field(description="The site's own word for how sensitive data in this zone may be.")
+    clearance: Classification = Field(
+        description="How sensitive data in this zone may be: public, internal, confidential or secret."
+    )
 
 
 class Services(Part):

@@ -75,7 +75,10 @@ async def test_models_are_listed_as_far_as_the_key_reaches(stage: Stage):
 
     assert [model["id"] for model in some["data"]] == ["chat"]
     assert [model["id"] for model in every["data"]] == ["chat", "hidden", "empty"]
-    assert some["data"][0] == {"id": "chat", "created": 1767225600, "object": "model", "owned_by": "redoubt"}
+    of_openai = {"id": "chat", "created": 1767225600, "object": "model", "owned_by": "redoubt"}
+    of_anthropic = {"display_name": "chat", "created_at": "2026-01-01T00:00:00Z", "type": "model"}
+    surfaces = ["chat", "completions", "responses", "tokenize", "messages", "count_tokens"]
+    assert some["data"][0] == of_openai | of_anthropic | {"max_model_len": 512, "surfaces": surfaces}
 
 
 @pytest.mark.parametrize("header", ["", "Bearer wrong", "Basic cmRr", "Bearer", "Bearer rdk_old"])

@@ -33,7 +33,7 @@ def shuffled(draw):
         "operators": ["10.2.0.0/28"],
         "clients": ["10.3.0.0/16"],
     }
-    zones = [{"name": "z", "jurisdiction": "DE", "clearance": "c"}]
+    zones = [{"name": "z", "jurisdiction": "DE", "clearance": "internal"}]
     site = {"name": "s", "network": network, "zones": zones, "services": {**services, "gateways": gateways}}
     return Site.model_validate({**site, "nodes": nodes})
 

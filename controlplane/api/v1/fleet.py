@@ -6,7 +6,7 @@ from controlplane.api.v1.shapes import to_gpu, to_gpu_detail, to_node
 from controlplane.contracts import admin
 from controlplane.domains.allocation import service as allocation
 from controlplane.domains.fleet import service as fleet
-from controlplane.domains.fleet.types import DeclaredGpus, DeclaredNode
+from controlplane.domains.fleet.types import DeclaredGpus, DeclaredNode, Zone
 from controlplane.web.actor import Person
 from controlplane.web.transaction import Transaction
 
@@ -15,12 +15,13 @@ router = APIRouter(tags=["fleet"])
 
 @router.put("/nodes")
 async def declare_nodes(body: admin.DeclareNodes, tx: Transaction, actor: Person) -> admin.Declared:
-    """Make the declared nodes these and no others; the same again changes nothing."""
+    """Make the declared nodes and zones these and no others; the same again changes nothing."""
     nodes = [
         DeclaredNode(n.name, n.address, n.zone, n.purposes, tuple(DeclaredGpus(g.type, g.count, g.mig) for g in n.gpus))
         for n in body.nodes
     ]
-    return admin.Declared(changed=await fleet.declare_nodes(tx, actor, nodes=nodes))
+    zones = [Zone(zone.name, zone.jurisdiction, zone.clearance) for zone in body.zones]
+    return admin.Declared(changed=await fleet.declare_nodes(tx, actor, nodes=nodes, zones=zones))
 
 
 @router.get("/nodes")

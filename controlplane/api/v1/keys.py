@@ -28,6 +28,8 @@ async def create_key(body: contracts.CreateKey, call: Posted) -> Response:
         purposes=body.purposes,
         classification=contracts.LEVELS.index(body.classification),
         sources=body.sources,
+        jurisdictions=body.jurisdictions,
+        priority=body.priority,
     )
     lifetime = timedelta(days=body.days)
     made = await keys.create_key(call.tx, call.actor, name=body.name, bounds=bounds, lifetime=lifetime)
@@ -73,6 +75,8 @@ def to_key(row: InferenceKey) -> contracts.Key:
         purposes=tuple(row.purposes),
         classification=contracts.LEVELS[row.classification],
         sources=tuple(row.sources),
+        jurisdictions=tuple(row.jurisdictions),
+        priority=row.priority,
         created_at=row.created_at,
         expires_at=max(secret.ended_at or secret.expires_at for secret in row.secrets),
         revoked_at=row.revoked_at,

@@ -1,6 +1,7 @@
 """Nodes and GPUs: declared by the site spec, observed by agents, shown side by side."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 
 from sqlalchemy import Row
@@ -18,20 +19,23 @@ from controlplane.domains.fleet.types import (
     GpuView,
     NodeView,
     SeenGpu,
+    Zone,
 )
 from controlplane.domains.policy import service as policy
 from controlplane.kit.errors import Conflict, NotFound
 from controlplane.kit.tx import Tx
 
 
-async def declare_nodes(tx: Tx, actor: Actor, *, nodes: Sequence[DeclaredNode]) -> bool:
-    """Make the declared nodes these; say whether that changed anything."""
+async def declare_nodes(tx: Tx, actor: Actor, *, nodes: Sequence[DeclaredNode], zones: Sequence[Zone] = ()) -> bool:
+    """Make the declared nodes and zones these; say whether that changed anything."""
     await policy.require(tx, actor, "node.declare", "site")
     before = [_to_declared(row) for row in await store.list_declarations(tx)]
-    if sorted(nodes, key=lambda n: n.name) == before:
+    known = sorted((await list_zones(tx)).values(), key=lambda zone: zone.name)
+    if sorted(nodes, key=lambda n: n.name) == before and sorted(zones, key=lambda zone: zone.name) == known:
         return False
-    await store.mark_declared(tx, nodes)
-    await audit.record(tx, actor, "node.declared", "site", nodes=[node.name for node in nodes])
+    await store.mark_declared(tx, nodes, zones)
+    facts = {"nodes": [node.name for node in nodes], "zones": [asdict(zone) for zone in zones]}
+    await audit.record(tx, actor, "node.declared", "site", **facts)
     return True
 
 
@@ -122,6 +126,11 @@ async def find_declared(tx: Tx, *, name: str) -> DeclaredNode:
     raise NotFound(
         f"the site spec declares no node {name}", remedy="add it to site.yml, then: redoubt node declare SITE.YML"
     )
+
+
+async def list_zones(tx: Tx) -> dict[str, Zone]:
+    """Return the declared zones by name. For other domains."""
+    return {row.name: Zone(row.name, row.jurisdiction, row.clearance) for row in await store.list_zones(tx)}
 
 
 async def authority_node(tx: Tx) -> str | None:

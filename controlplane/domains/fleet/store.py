@@ -1,4 +1,5 @@
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import TypeAlias
 
 from sqlalchemy import Row, delete, select, update
@@ -6,8 +7,14 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import defer
 
 from controlplane.contracts.agent import GpuReading, NodeReport
-from controlplane.domains.fleet.tables import CordonedGpu, GpuObservation, NodeDeclaration, NodeObservation
-from controlplane.domains.fleet.types import DeclaredNode, GpuState
+from controlplane.domains.fleet.tables import (
+    CordonedGpu,
+    GpuObservation,
+    NodeDeclaration,
+    NodeObservation,
+    ZoneDeclaration,
+)
+from controlplane.domains.fleet.types import DeclaredNode, GpuState, Zone
 from controlplane.kit.tx import Tx, changed_one
 
 SeenColumns: TypeAlias = tuple[
@@ -76,8 +83,14 @@ async def delete_cordon(tx: Tx, uuid: str) -> bool:
     return await changed_one(tx, delete(CordonedGpu).where(CordonedGpu.uuid == uuid))
 
 
-async def mark_declared(tx: Tx, nodes: Iterable[DeclaredNode]) -> None:
+async def list_zones(tx: Tx) -> Sequence[ZoneDeclaration]:
+    return (await tx.session.scalars(select(ZoneDeclaration).order_by(ZoneDeclaration.name))).all()
+
+
+async def mark_declared(tx: Tx, nodes: Iterable[DeclaredNode], zones: Iterable[Zone]) -> None:
     """Make the declarations these and no others."""
+    await tx.session.execute(delete(ZoneDeclaration))
+    tx.session.add_all(ZoneDeclaration(**asdict(zone)) for zone in zones)
     await tx.session.execute(delete(NodeDeclaration))
     tx.session.add_all(
         NodeDeclaration(

@@ -1,6 +1,6 @@
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Boolean, DateTime, Integer, String, false
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, DateTime, Integer, SmallInteger, String, false
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -18,6 +18,17 @@ class NodeDeclaration(Table):
     purposes: Mapped[list[str]] = mapped_column(ARRAY(String(40)))
     gpus: Mapped[list[dict[str, object]]] = mapped_column(JSONB)
     declared_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class ZoneDeclaration(Table):
+    """What the site spec says of a zone."""
+
+    __tablename__ = "zone_declarations"
+    __table_args__ = (CheckConstraint("clearance between 0 and 3", name="clearance"),)
+
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    jurisdiction: Mapped[str] = mapped_column(String(2))
+    clearance: Mapped[int] = mapped_column(SmallInteger)
 
 
 class NodeObservation(Table):

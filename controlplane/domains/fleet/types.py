@@ -39,6 +39,15 @@ class DeclaredNode:
 
 
 @dataclass(frozen=True)
+class Zone:
+    """A declared part of the site: its ISO 3166 code, and the highest classification of data there, 0 to 3."""
+
+    name: str
+    jurisdiction: str
+    clearance: int
+
+
+@dataclass(frozen=True)
 class SeenGpu:
     """A GPU as its node last told of it. `type` is the site's word, `index` NVML's, `minor` that of /dev/nvidiaN.
 

@@ -135,8 +135,11 @@ def _checked(actor: Actor, bounds: Bounds) -> Bounds:
         raise BadInput(
             f"a source is no network: {error}", remedy="write it as ADDRESS/LENGTH, a single address with /32"
         ) from None
-    parts = {name: tuple(sorted(set(getattr(bounds, name)))) for name in ("endpoints", "zones", "purposes")}
-    return Bounds(project=project, classification=bounds.classification, sources=sources, **parts)
+    sets = ("endpoints", "zones", "purposes", "jurisdictions")
+    parts = {name: tuple(sorted(set(getattr(bounds, name)))) for name in sets}
+    return Bounds(
+        project=project, classification=bounds.classification, priority=bounds.priority, sources=sources, **parts
+    )
 
 
 def _columns(bounds: Bounds) -> dict[str, object]:
@@ -144,8 +147,8 @@ def _columns(bounds: Bounds) -> dict[str, object]:
 
 
 def _bounds(key: InferenceKey) -> Bounds:
-    lists = {name: tuple(getattr(key, name)) for name in ("endpoints", "zones", "purposes", "sources")}
-    return Bounds(project=key.project, classification=key.classification, **lists)
+    lists = {name: tuple(getattr(key, name)) for name in ("endpoints", "zones", "purposes", "sources", "jurisdictions")}
+    return Bounds(project=key.project, classification=key.classification, priority=key.priority, **lists)
 
 
 def _resource(key: InferenceKey) -> Resource:

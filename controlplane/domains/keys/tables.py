@@ -4,6 +4,7 @@ from sqlalchemy import CheckConstraint, DateTime, ForeignKey, Index, SmallIntege
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from controlplane.contracts.snapshot import Priority
 from controlplane.kit.tx import Table
 
 
@@ -25,6 +26,8 @@ class InferenceKey(Table):
     purposes: Mapped[list[str]] = mapped_column(ARRAY(String(40)))
     classification: Mapped[int] = mapped_column(SmallInteger)
     sources: Mapped[list[str]] = mapped_column(ARRAY(String(49)))
+    jurisdictions: Mapped[list[str]] = mapped_column(ARRAY(String(2)), default=list)
+    priority: Mapped[Priority] = mapped_column(String(12), default="interactive")
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     revoked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     secrets: Mapped[list["KeySecret"]] = relationship(order_by="KeySecret.created_at", lazy="raise")

@@ -3,12 +3,17 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from controlplane.contracts.snapshot import Priority
+
 PREFIX = "rdk"
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """No endpoints or zones means all of them, no sources any address; `classification` is the highest, 0 to 3."""
+    """No endpoints or zones means all of them, no sources any address; `classification` is the highest, 0 to 3.
+
+    `jurisdictions` are where its data may be, none: wherever the rest lets it. `priority` is the highest too.
+    """
 
     project: str
     endpoints: tuple[str, ...]
@@ -16,6 +21,8 @@ class Bounds:
     purposes: tuple[str, ...]
     classification: int
     sources: tuple[str, ...]
+    jurisdictions: tuple[str, ...] = ()
+    priority: Priority = "interactive"
 
 
 @dataclass(frozen=True)

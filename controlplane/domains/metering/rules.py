@@ -1,16 +1,19 @@
 """Whether shipped lines are the next ones of their spool."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 
 from pydantic import TypeAdapter, ValidationError
 
 from controlplane.contracts.spool import AnyLine, Intent, Outcome
 from controlplane.domains.keys.types import Use
-from controlplane.domains.metering.types import Place, SpoolBroken, SpoolGap, from_us
+from controlplane.domains.metering.types import Place, Requests, SpoolBroken, SpoolGap, from_us
 from controlplane.kit.canonical import canonical_json
 
+FAILED = frozenset({"failed", "unknown"})
 _LINE: TypeAdapter[AnyLine] = TypeAdapter(AnyLine)
 
 
@@ -52,6 +55,56 @@ def amounts_spent(lines: Sequence[AnyLine]) -> dict[str, int]:
             for account, amount in line.spent:
                 sums[account] += amount
     return dict(sums)
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """Where a request is added up: one hour or day, one key, and what it was for."""
+
+    span: str
+    starts_at: datetime
+    share: str
+    workflow: str
+    agent: str
+    key: str
+    endpoint: str
+    model: str
+    zone: str
+
+
+def add_up(outcomes: Iterable[Outcome]) -> dict[Cell, Requests]:
+    """Return what outcomes add to their hours and days, in one order for everybody: two at once cannot deadlock."""
+    found: dict[Cell, Requests] = {}
+    for outcome in outcomes:
+        for cell in _cells(outcome):
+            found[cell] = found.get(cell, Requests()) + _counted(outcome)
+    return dict(sorted(found.items()))
+
+
+def _cells(outcome: Outcome) -> tuple[Cell, Cell]:
+    hour = from_us(outcome.at_us).replace(minute=0, second=0, microsecond=0)
+    whose = (
+        outcome.project, outcome.workflow, outcome.agent, outcome.key, outcome.endpoint, outcome.model, outcome.zone,
+    )  # fmt: skip
+    return Cell("hour", hour, *whose), Cell("day", hour.replace(hour=0), *whose)
+
+
+def _counted(outcome: Outcome) -> Requests:
+    return Requests(
+        calls=1,
+        failures=outcome.result in FAILED,
+        untold=outcome.tokens_in is None and outcome.result != "failed",
+        retries=outcome.retries,
+        tokens_in=outcome.tokens_in or 0,
+        tokens_out=outcome.tokens_out or 0,
+        tokens_cached=outcome.tokens_cached or 0,
+        tokens_reasoning=outcome.tokens_reasoning or 0,
+        gpu_us=outcome.gpu_us,
+        queue_us=outcome.queue_us,
+        duration_us=outcome.duration_us,
+        ttft_us=outcome.ttft_us or 0,
+        ttft_calls=outcome.ttft_us is not None,
+    )
 
 
 def _read(text: str, place: Place) -> AnyLine:

@@ -4,18 +4,20 @@ Each line and each start counts once, however often it is told.
 """
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from controlplane.contracts.spool import AnyLine, Closed, Denial, Intent, Opened, Outcome, ShipSpool
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import Actor, Role
 from controlplane.domains.keys import service as keys
 from controlplane.domains.metering import rules, store
-from controlplane.domains.metering.types import Place, Spent, UsedTime, from_us
+from controlplane.domains.metering.types import Place, Requests, Spent, UsageOf, UsedTime, from_us
 from controlplane.domains.policy import service as policy
 from controlplane.engines.scheduler import UsedGpus
 from controlplane.kit.tx import Tx
 
+REQUESTS_KEPT = timedelta(days=90)
+HOURS_KEPT = timedelta(days=400)  # thirteen months
 CHAIN = {"prev", "seq", "v", "kind", "at_us"}
 OF_ACTOR = {"key", "project", "secret", "source", "request", "policy"}
 
@@ -33,6 +35,7 @@ async def take_spool(tx: Tx, actor: Actor, *, shipped: ShipSpool) -> int:
         row.next_seq, row.last_sha256, row.last_at = place.next_seq, place.last_sha256, tx.now
         await keys.record_uses(tx, actor, uses=rules.uses(fresh))
         await store.add_spent(tx, actor.id, shipped.boot, rules.amounts_spent(fresh))
+        await _count(tx, shipped.boot, [line for line in fresh if isinstance(line, Outcome)])
     return place.next_seq
 
 
@@ -61,6 +64,26 @@ async def sum_used_time(tx: Tx, *, since: datetime, until: datetime, accounts: S
 
 async def usage_known_until(tx: Tx) -> datetime | None:
     return await store.find_known_until(tx)
+
+
+async def sum_requests(
+    tx: Tx, *, since: datetime, until: datetime, of: UsageOf, shares: Sequence[str] | None
+) -> dict[str, Requests]:
+    """Return what requests used in the hours that begin between two times, of these shares or of all."""
+    return await store.sum_requests(tx, since=since, until=until, of=of, shares=shares)
+
+
+async def forget_old_requests(tx: Tx, actor: Actor) -> None:
+    """Let single requests and hours go when they are old; days are kept for ever, and so is the audit log."""
+    await policy.require(tx, actor, "usage.sweep", "site")
+    await store.delete_requests_before(tx, tx.now - REQUESTS_KEPT)
+    await store.delete_hours_before(tx, tx.now - HOURS_KEPT)
+    await audit.record(tx, actor, "usage.swept", "site", requests_days=REQUESTS_KEPT.days, hours_days=HOURS_KEPT.days)
+
+
+async def _count(tx: Tx, boot: str, outcomes: Sequence[Outcome]) -> None:
+    await store.add_requests(tx, boot, outcomes)
+    await store.add_to_sums(tx, rules.add_up(outcomes))
 
 
 async def _record(tx: Tx, gateway: Actor, boot: str, line: AnyLine) -> None:

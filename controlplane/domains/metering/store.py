@@ -1,12 +1,21 @@
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
 
-from sqlalchemy import BigInteger, cast, func, select, tuple_
+from sqlalchemy import BigInteger, ColumnElement, cast, delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
-from controlplane.domains.metering.tables import AmountSpent, GatewaySpool, GpuUse, UsageImport
-from controlplane.domains.metering.types import Place, Spent, UsedTime
+from controlplane.contracts.spool import Outcome
+from controlplane.domains.metering.rules import Cell
+from controlplane.domains.metering.tables import (
+    AmountSpent,
+    GatewaySpool,
+    GpuUse,
+    InferenceRequest,
+    InferenceSum,
+    UsageImport,
+)
+from controlplane.domains.metering.types import Place, Requests, Spent, UsageOf, UsedTime, from_us
 from controlplane.engines.scheduler import UsedGpus
 from controlplane.kit.tx import Tx
 
@@ -70,6 +79,62 @@ async def mark_used(tx: Tx, used: Sequence[UsedGpus]) -> None:
         await tx.session.execute(
             upsert.on_conflict_do_update(index_elements=["ref", "started_at"], set_=told, where=changed)
         )
+
+
+async def add_requests(tx: Tx, boot: str, outcomes: Sequence[Outcome]) -> None:
+    """Write requests down, one row each."""
+    rows = [_to_row(boot, outcome) for outcome in outcomes]
+    if rows:
+        await tx.session.execute(insert(InferenceRequest), rows)
+
+
+async def add_to_sums(tx: Tx, sums: Mapping[Cell, Requests]) -> None:
+    """Add to hours and days, in the order of `sums`."""
+    if not sums:
+        return
+    upsert = insert(InferenceSum).values([asdict(cell) | asdict(more) for cell, more in sums.items()])
+    names = [field.name for field in fields(Requests)]
+    grown = {name: getattr(InferenceSum, name) + upsert.excluded[name] for name in names}
+    keys = [field.name for field in fields(Cell)]
+    await tx.session.execute(upsert.on_conflict_do_update(index_elements=keys, set_=grown))
+
+
+async def sum_requests(
+    tx: Tx, *, since: datetime, until: datetime, of: UsageOf, shares: Sequence[str] | None
+) -> dict[str, Requests]:
+    """Add up the hours that begin between two times; days where whole days are asked for, for there are fewer."""
+    days = all(at == at.replace(hour=0, minute=0, second=0, microsecond=0) for at in (since, until))
+    key = _key_of(of)
+    columns = [func.sum(getattr(InferenceSum, field.name)).cast(BigInteger) for field in fields(Requests)]
+    span = "day" if days and of is not UsageOf.HOUR else "hour"
+    lies_within = (InferenceSum.span == span) & (InferenceSum.starts_at >= since) & (InferenceSum.starts_at < until)
+    query = select(key, *columns).where(lies_within).group_by(key)
+    if shares is not None:
+        query = query.where(InferenceSum.share.in_(shares))
+    return {str(name): Requests(*sums) for name, *sums in (await tx.session.execute(query)).tuples()}
+
+
+async def delete_requests_before(tx: Tx, at: datetime) -> None:
+    await tx.session.execute(delete(InferenceRequest).where(InferenceRequest.ended_at < at))
+
+
+async def delete_hours_before(tx: Tx, at: datetime) -> None:
+    old = (InferenceSum.span == "hour") & (InferenceSum.starts_at < at)
+    await tx.session.execute(delete(InferenceSum).where(old))
+
+
+def _key_of(of: UsageOf) -> ColumnElement[str]:
+    if of in (UsageOf.DAY, UsageOf.HOUR):
+        form = "YYYY-MM-DD" if of is UsageOf.DAY else 'YYYY-MM-DD"T"HH24:00"Z"'
+        return func.to_char(func.timezone("UTC", InferenceSum.starts_at), form)
+    column: ColumnElement[str] = getattr(InferenceSum, of)
+    return column
+
+
+def _to_row(boot: str, outcome: Outcome) -> dict[str, object]:
+    told = outcome.model_dump(exclude={"at_us", "kind", "prev", "project", "seq", "spent", "v"})
+    whose = {"share": outcome.project, "ended_at": from_us(outcome.at_us)}
+    return {"boot": boot, "line": outcome.seq} | whose | told
 
 
 async def sum_used_time(tx: Tx, *, since: datetime, until: datetime, accounts: Sequence[str] | None) -> list[UsedTime]:

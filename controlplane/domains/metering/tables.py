@@ -63,3 +63,83 @@ class UsageImport(Table):
 
     id: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     known_until: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class InferenceRequest(Table):
+    """One request as its gateway told of it: a trigger refuses every UPDATE. Times are microseconds.
+
+    `share` is the project or team of its key.
+    """
+
+    __tablename__ = "inference_requests"
+    __table_args__ = (
+        Index("ix_inference_requests_ended_at", "ended_at"),
+        Index("ix_inference_requests_request", "request"),
+    )
+
+    boot: Mapped[str] = mapped_column(String(32), primary_key=True)
+    line: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    request: Mapped[str] = mapped_column(String(120))
+    ended_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    share: Mapped[str] = mapped_column(String(63))
+    workflow: Mapped[str] = mapped_column(String(120))
+    agent: Mapped[str] = mapped_column(String(120))
+    key: Mapped[str] = mapped_column(String(120))
+    endpoint: Mapped[str] = mapped_column(String(120))
+    model: Mapped[str] = mapped_column(String(120))
+    zone: Mapped[str] = mapped_column(String(120))
+    run: Mapped[str] = mapped_column(String(120))
+    step: Mapped[str] = mapped_column(String(120))
+    revision: Mapped[str] = mapped_column(String(120))
+    replica: Mapped[str] = mapped_column(String(120))
+    surface: Mapped[str] = mapped_column(String(120))
+    priority: Mapped[str] = mapped_column(String(120))
+    result: Mapped[str] = mapped_column(String(12))
+    status: Mapped[int] = mapped_column(SmallInteger)
+    code: Mapped[str] = mapped_column(String(120))
+    finish: Mapped[str] = mapped_column(String(120))
+    bytes_out: Mapped[int] = mapped_column(BigInteger)
+    context_tokens: Mapped[int] = mapped_column(BigInteger)
+    duration_us: Mapped[int] = mapped_column(BigInteger)
+    gpu_us: Mapped[int] = mapped_column(BigInteger)
+    queue_us: Mapped[int] = mapped_column(BigInteger)
+    retries: Mapped[int] = mapped_column(BigInteger)
+    itl_p50_us: Mapped[int | None] = mapped_column(BigInteger)
+    itl_p99_us: Mapped[int | None] = mapped_column(BigInteger)
+    tokens_cached: Mapped[int | None] = mapped_column(BigInteger)
+    tokens_in: Mapped[int | None] = mapped_column(BigInteger)
+    tokens_out: Mapped[int | None] = mapped_column(BigInteger)
+    tokens_reasoning: Mapped[int | None] = mapped_column(BigInteger)
+    ttft_us: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class InferenceSum(Table):
+    """Requests of one hour or one day (`span`), added up as their lines arrive.
+
+    `untold` are those whose replica told no tokens, `ttft_calls` those that have a time to the first token.
+    """
+
+    __tablename__ = "inference_sums"
+
+    span: Mapped[str] = mapped_column(String(4), primary_key=True)
+    starts_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), primary_key=True)
+    share: Mapped[str] = mapped_column(String(63), primary_key=True)
+    workflow: Mapped[str] = mapped_column(String(120), primary_key=True)
+    agent: Mapped[str] = mapped_column(String(120), primary_key=True)
+    key: Mapped[str] = mapped_column(String(120), primary_key=True)
+    endpoint: Mapped[str] = mapped_column(String(120), primary_key=True)
+    model: Mapped[str] = mapped_column(String(120), primary_key=True)
+    zone: Mapped[str] = mapped_column(String(120), primary_key=True)
+    calls: Mapped[int] = mapped_column(BigInteger)
+    failures: Mapped[int] = mapped_column(BigInteger)
+    untold: Mapped[int] = mapped_column(BigInteger)
+    retries: Mapped[int] = mapped_column(BigInteger)
+    tokens_in: Mapped[int] = mapped_column(BigInteger)
+    tokens_out: Mapped[int] = mapped_column(BigInteger)
+    tokens_cached: Mapped[int] = mapped_column(BigInteger)
+    tokens_reasoning: Mapped[int] = mapped_column(BigInteger)
+    gpu_us: Mapped[int] = mapped_column(BigInteger)
+    queue_us: Mapped[int] = mapped_column(BigInteger)
+    duration_us: Mapped[int] = mapped_column(BigInteger)
+    ttft_us: Mapped[int] = mapped_column(BigInteger)
+    ttft_calls: Mapped[int] = mapped_column(BigInteger)

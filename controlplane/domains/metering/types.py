@@ -1,7 +1,8 @@
 """Where a gateway's spool stands with the control plane."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 
 from controlplane.contracts.spool import FIRST_PREV
 from controlplane.kit.errors import Conflict
@@ -41,6 +42,42 @@ class Spent:
 
 def from_us(at_us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=at_us)
+
+
+class UsageOf(StrEnum):
+    """What requests are added up by. `SHARE` is the project or team of the key."""
+
+    SHARE = "share"
+    WORKFLOW = "workflow"
+    AGENT = "agent"
+    KEY = "key"
+    ENDPOINT = "endpoint"
+    MODEL = "model"
+    ZONE = "zone"
+    DAY = "day"
+    HOUR = "hour"
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Requests added up. Times are microseconds; `untold` are those whose replica told no tokens."""
+
+    calls: int = 0
+    failures: int = 0
+    untold: int = 0
+    retries: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_cached: int = 0
+    tokens_reasoning: int = 0
+    gpu_us: int = 0
+    queue_us: int = 0
+    duration_us: int = 0
+    ttft_us: int = 0
+    ttft_calls: int = 0
+
+    def __add__(self, other: "Requests") -> "Requests":
+        return Requests(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)

@@ -250,6 +250,11 @@ async def answer_all(tx: Tx, actor: Actor, *, questions: Sequence[Question]) -> 
     return await asyncio.to_thread(lambda: [decider.answer(one) for one in questions]), decider.engine.digest
 
 
+async def policies_in_force(tx: Tx) -> str:
+    """Return the text of what decides now. For other domains."""
+    return in_force.decider_of(await in_force.get_in_force(tx)).engine.text
+
+
 async def version_in_force(tx: Tx) -> int:
     return (await in_force.get_in_force(tx)).version
 

@@ -1,13 +1,19 @@
 """What an endpoint needs next, and what fits a GPU."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
+from hmac import digest as hmac_digest
 
-from controlplane.domains.fleet.types import NodeState, NodeView
+from controlplane.contracts.snapshot import SnapshotShare
+from controlplane.domains.fleet.types import NodeState, NodeView, Zone
 from controlplane.domains.pki.types import Refusal
+from controlplane.domains.policy.types import SECRET
 from controlplane.domains.serving.types import LIVE, ReplicaFact, ReplicaPlan, ReplicaState
+from controlplane.domains.shares.types import Share, ShareKind
 
+SALT_DIGITS = 32  # 128 bits
 OVERHEAD_BYTES = 1 << 30  # CUDA context and activations; serving.md 3.2 measures 0.6 to 1.2 GiB
 FIRST_HOLD = timedelta(seconds=2)
 LONGEST_HOLD = timedelta(minutes=5)
@@ -151,3 +157,30 @@ def _proof(replica: ReplicaFact, now: datetime) -> datetime | None:
 def put_out(refusals: Iterable[Refusal]) -> frozenset[str]:
     """Return the nodes that were revoked for good: what they answer, nobody may hear."""
     return frozenset(refusal.node for refusal in refusals if refusal.before is None)
+
+
+@dataclass(frozen=True)
+class Places:
+    """The zones of a site. One whose site spec was not declared, as on the box, is a single place without a border."""
+
+    zones: Mapping[str, Zone]
+    is_declared: bool
+
+    def find(self, zone: str) -> Zone:
+        """Return a zone; where a site declares zones, one that is not among them is good for public data alone."""
+        unknown = Zone(zone, "", 0 if self.is_declared else SECRET)
+        return self.zones.get(zone, unknown)
+
+
+def to_snapshot_share(name: str, share: Share | None, secret: bytes) -> SnapshotShare:
+    """Return what a gateway must know of a share. The parts of one project have one salt, nobody else has it."""
+    chain = share.chain if share is not None else ()
+    project = (share.project if share is not None else "") or name
+    return SnapshotShare(
+        name=name,
+        organisation=chain[-1] if chain else "",
+        project=project if share is None or share.kind is not ShareKind.ORGANISATION else "",
+        team=name if share is not None and share.kind is ShareKind.TEAM else "",
+        weight=share.weight if share is not None else 1,
+        salt=hmac_digest(secret, project.encode(), "sha256").hex()[:SALT_DIGITS],
+    )

@@ -8,6 +8,7 @@ from controlplane.gateway.records import Intent, Outcome, Result
 from controlplane.gateway.request import Request
 from controlplane.gateway.spool import Journal
 
+_FREE = frozenset({"tokenize", "count_tokens"})  # no model works for them
 CLIENT_LEFT = 499  # no status was sent; nginx's word for it
 
 
@@ -61,6 +62,8 @@ class Trail:
         """Take note of a whole answer."""
         self.bytes_out += len(body)
         self.usage.read_answer(body)
+        if self._request.surface.name in _FREE:
+            self.usage.tokens_in = self.usage.tokens_out = 0
 
     def sent(self, events: bytes) -> None:
         """Take note of whole events of a stream: they are read at its end, but for the first."""

@@ -11,7 +11,7 @@ from controlplane.gateway.surface.reading import ABSENT, not_kept, read_body
 from controlplane.gateway.surface.surface import Orders, bound
 
 
-class ChatAsk(Generation):
+class ChatAsk(Generation, kw_only=True):
     messages: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1)]
     max_completion_tokens: AtLeastOne | None = None
     store: bool | None = None
@@ -40,10 +40,6 @@ class ChatAsk(Generation):
     @property
     def completion_tokens(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens  # engines prefer the first too
-
-    @property
-    def choices(self) -> int:
-        return self.n or 1
 
     @property
     def prompt(self) -> list[bytes]:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import msgspec
 
+from controlplane.gateway.errors import BadRequest
+from controlplane.gateway.surface.asks import AskBase
 from controlplane.gateway.surface.reading import ABSENT
 from controlplane.gateway.surface.surface import Ask, Orders, isolation, with_fields
 
@@ -18,10 +20,9 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     include_obfuscation: bool | None = None
 
 
-class Generation(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
+class Generation(AskBase):
     """The fields that chat completions and completions share; a field that is missing is refused by its name."""
 
-    model: str
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: AtLeastOne | None = None
@@ -45,8 +46,21 @@ class Generation(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=T
     structured_outputs: msgspec.Raw = ABSENT
 
     @property
+    def completion_tokens(self) -> int | None:
+        return self.max_tokens
+
+    @property
+    def choices(self) -> int:
+        return self.n or 1
+
+    @property
     def streamed(self) -> bool:
         return bool(self.stream)
+
+    def require_fit(self, adapter: str) -> None:
+        if self.choices > 1 and adapter == "llama_cpp":  # its usage is that of one choice, so others would be free
+            detail = "this endpoint gives one completion for a request"
+            raise BadRequest(detail, remedy="send one prompt and no n, several times", param="n", code="one_choice")
 
     @property
     def hides_usage(self) -> bool:

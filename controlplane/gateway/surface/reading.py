@@ -74,3 +74,31 @@ def _unreadable(error: Exception) -> BadRequest:
     if isinstance(error, UnicodeDecodeError):
         return BadRequest("the body is not UTF-8", remedy="send JSON in UTF-8")
     return BadRequest(f"the body is not JSON: {error}", remedy="send one JSON object")
+
+
+class _Tool(msgspec.Struct):
+    type: str = ""
+
+
+def require_own_tools(tools: msgspec.Raw, kinds: frozenset[str]) -> None:
+    """Raise BadRequest for tools that somebody else than the client would run: nothing here runs any."""
+    for tool in _read_tools(bytes(tools)) or ():
+        if tool.type not in kinds:
+            detail = f"a tool of type {tool.type[:100]!r} would run on the server, and none does"
+            raise BadRequest(detail, remedy="send tools that you run yourself", param="tools", code="tool_not_allowed")
+
+
+def as_bytes(raw: msgspec.Raw) -> list[bytes]:
+    """Return the field's bytes in a list, which is empty when it was left out or null."""
+    told = bytes(raw)
+    return [] if told in {b"", b"null"} else [told]
+
+
+def _read_tools(tools: bytes) -> list[_Tool] | None:
+    try:
+        return _TOOLS.decode(tools) if tools else None
+    except ValueError:
+        raise BadRequest("tools is no list of tools", remedy="send a list of objects", param="tools") from None
+
+
+_TOOLS = msgspec.json.Decoder(list[_Tool] | None)

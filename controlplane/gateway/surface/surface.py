@@ -23,8 +23,8 @@ class Orders(msgspec.Struct, frozen=True, gc=False):
 class Ask(Protocol):
     """A body as far as it is read. `choices` completions are asked for, each of at most `completion_tokens`.
 
-    `completion_tokens` None leaves it to the gateway; `prompt` is what the engine will read, in its order.
-    `hides_usage`: the client asked for a stream and not for the event that tells its usage.
+    `completion_tokens` None leaves it to the gateway, 0 completes nothing; `prompt` is what the engine will read, in
+    its order. `hides_usage`: the client asked for a stream and not for the event that tells its usage.
     """
 
     @property
@@ -45,17 +45,30 @@ class Ask(Protocol):
     @property
     def prompt(self) -> list[bytes]: ...
 
+    def require_fit(self, adapter: str) -> None:
+        """Raise BadRequest when this kind of engine would do something else than what is asked."""
+        ...
+
     def to_engine(self, body: bytes, orders: Orders) -> bytes:
         """Return its body as the engine gets it: the client's own bytes, and what the gateway orders."""
+        ...
+
+    def to_client(self, answer: bytes) -> bytes:
+        """Return a whole answer in the client's dialect. Raises ReplicaLost when it is none."""
         ...
 
 
 class Surface(Protocol):
     """One route of the gateway. `path` is the client's, `engine_path` the inference server's."""
 
-    name: snapshot.Surface
-    path: bytes
-    engine_path: bytes
+    @property
+    def name(self) -> snapshot.Surface: ...
+
+    @property
+    def path(self) -> bytes: ...
+
+    @property
+    def engine_path(self) -> bytes: ...
 
     @property
     def errors(self) -> ErrorShape: ...
@@ -75,8 +88,13 @@ def with_fields(body: bytes, fields: list[bytes]) -> bytes:
 
 def bound(name: bytes, ask: Ask, orders: Orders) -> list[bytes]:
     """Return the field that bounds a completion, unless the client asked for no more than it may have."""
-    asked, most = ask.completion_tokens, orders.most_tokens
-    return [b'"%b":%d' % (name, most)] if asked is None or asked > most else []
+    return [b'"%b":%d' % (name, orders.most_tokens)] if is_bounded(ask, orders.most_tokens) else []
+
+
+def is_bounded(ask: Ask, most_tokens: int) -> bool:
+    """Say whether the gateway sets the bound of each completion, and not the client."""
+    asked = ask.completion_tokens
+    return asked is None or asked > most_tokens
 
 
 def isolation(orders: Orders) -> list[bytes]:

@@ -104,8 +104,9 @@ def test_both_engines_together_answer_as_the_table_says(question: Question):
 def test_every_role_has_exactly_the_verbs_of_its_lines():
     for role, verb in product(Role, VERBS.values()):
         project = "blue" if role in TENANTS else ""
-        thing = Resource("thing", "ann" if verb.own else "thing", "" if verb.shared else project)
-        asked = Question("ann", frozenset({role}), project, verb.name, thing, stepped_up=True)
+        thing = Resource("thing", "ann" if verb.own else "thing", "" if verb.shared else project, zone="north")
+        home = Place("north", "DE", 3) if verb.moves else None
+        asked = Question("ann", frozenset({role}), project, verb.name, thing, stepped_up=True, to=home)
 
         assert (decision.decide(ENGINE, asked).outcome is Outcome.ALLOW) == (role in verb.roles), (role, verb.name)
 

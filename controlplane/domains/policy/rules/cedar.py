@@ -43,6 +43,7 @@ class Engine:
     verbs: Verbs
     digest: str
     count: int
+    text: str
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def load(policies: str, verbs: Verbs) -> Engine:
     if problems or not found.validation_passed:
         raise _broken(problems or ["the policies do not fit the schema"])
     digest = sha256_hex(canonical_json({"policies": policies, "schema": schema_text}))
-    return Engine(parsed, schema, verbs, digest, len(ids))
+    return Engine(parsed, schema, verbs, digest, len(ids), policies)
 
 
 def _in_words(error: cedarpy.ValidationError, ids: dict[str, str]) -> str:

@@ -137,6 +137,7 @@ VERBS: Verbs = to_table(
     # metering
     read("usage.read", PA, SA, OP, AU, TA, TU),
     write("usage.record", SYSTEM),
+    write("usage.sweep", SYSTEM),
     write("spool.ship", GATEWAY),
     # witness
     write("checkpoint.cosign", NODE, own=True),
@@ -186,6 +187,7 @@ VERBS: Verbs = to_table(
     write("endpoint.delete", OP),
     read("endpoint.read", PA, SA, OP, DS, AU),
     write("endpoint.revise", OP),
+    write("inference.run", OP, TU, moves=True),
     read("model.read", PA, SA, OP, DS, AU, TA, TU, shared=True),
     write("model.register", PA),
     write("replica.register", RUN, own=True),

@@ -1,5 +1,6 @@
 """What gateways may serve: read from the books and signed."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
 
@@ -12,21 +13,25 @@ from controlplane.contracts.snapshot import (
     SnapshotKey,
     SnapshotReplica,
     SnapshotSecret,
+    SnapshotShare,
 )
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import Actor
 from controlplane.domains.budgets import service as budgets
+from controlplane.domains.fleet import service as fleet
 from controlplane.domains.keys import service as inference_keys
 from controlplane.domains.pki import service as pki
 from controlplane.domains.policy import service as policy
 from controlplane.domains.serving import rules, store
 from controlplane.domains.serving.tables import PublishedSnapshot, Replica
 from controlplane.domains.serving.types import ReplicaState
+from controlplane.domains.shares import service as shares
 from controlplane.kit.canonical import canonical_json, sha256_hex
-from controlplane.kit.crypto import public_pem, sign
+from controlplane.kit.crypto import derived_secret, public_pem, sign
 from controlplane.kit.tx import Tx
 
 SNAPSHOTS_KEPT = 1000
+_SALTS = b"redoubt cache salts"
 
 
 async def newest_snapshot(tx: Tx, actor: Actor, *, after: int) -> PublishedSnapshot | None:
@@ -42,7 +47,8 @@ async def publish_snapshot(tx: Tx, actor: Actor, *, site: str, key: Ed25519Priva
     await store.lock_publishing(tx)
     keys, endpoints = await _snapshot_keys(tx), await _snapshot_endpoints(tx)
     leaving, bounds = await _leaving_replicas(tx, endpoints), await _snapshot_budgets(tx)
-    shapes = [shape.model_dump(mode="json") for shape in (*keys, *endpoints, *leaving, *bounds)]
+    parts = await _snapshot_shares(tx, keys, derived_secret(key, _SALTS))
+    shapes = [shape.model_dump(mode="json") for shape in (*keys, *endpoints, *leaving, *bounds, *parts)]
     in_force = str(tx.session.info.get("policy_digest", ""))  # left there by the question above
     content = canonical_json([site, public_pem(key).decode(), int(lifetime.total_seconds()), in_force, shapes])
     last = await store.find_newest_snapshot(tx)
@@ -54,9 +60,11 @@ async def publish_snapshot(tx: Tx, actor: Actor, *, site: str, key: Ed25519Priva
         issued_at=tx.now,
         expires_at=tx.now + lifetime,
         policy_sha256=in_force,
+        policies=await policy.policies_in_force(tx),
         keys=keys,
         endpoints=endpoints,
         leaving=leaving,
+        shares=parts,
         budgets=bounds,
     )
     payload = canonical_json(snapshot.model_dump(mode="json"))
@@ -88,6 +96,7 @@ async def _snapshot_keys(tx: Tx) -> tuple[SnapshotKey, ...]:
 async def _snapshot_endpoints(tx: Tx) -> tuple[SnapshotEndpoint, ...]:
     endpoints = await store.list_live_endpoints(tx)
     revisions = await store.get_revisions(tx, {endpoint.revision_id for endpoint in endpoints})
+    places = rules.Places(await fleet.list_zones(tx), is_declared=bool(await fleet.declared_since(tx)))
     serving = await _list_trusted(tx)
     return tuple(
         SnapshotEndpoint(
@@ -98,6 +107,9 @@ async def _snapshot_endpoints(tx: Tx) -> tuple[SnapshotEndpoint, ...]:
             context_tokens=revisions[endpoint.revision_id].context_tokens,
             created_at=endpoint.created_at,
             replicas=tuple(_snapshot_replica(r) for r in serving if r.endpoint_id == endpoint.id),
+            project=endpoint.project,
+            jurisdiction=places.find(endpoint.zone).jurisdiction,
+            clearance=places.find(endpoint.zone).clearance,
         )
         for endpoint in endpoints
     )
@@ -115,6 +127,14 @@ async def _snapshot_budgets(tx: Tx) -> tuple[SnapshotBudget, ...]:
             ends_at=budget.ends_at,
         )
         for budget in await budgets.list_live(tx)
+    )
+
+
+async def _snapshot_shares(tx: Tx, keys: Sequence[SnapshotKey], secret: bytes) -> tuple[SnapshotShare, ...]:
+    """Return what keys belong to; a project that has no share yet stands for itself."""
+    known = {share.name: share for share in await shares.list_all_shares(tx)}
+    return tuple(
+        rules.to_snapshot_share(name, known.get(name), secret) for name in sorted({key.project for key in keys})
     )
 
 
