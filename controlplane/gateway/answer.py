@@ -54,6 +54,15 @@ def small(
     )
 
 
+def attachment(request_id: bytes, size: int, *, keep_alive: bool) -> bytes:
+    """Return the head of a file of `size` bytes; no browser takes it for a page."""
+    return (
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-disposition: attachment\r\n"
+        b"x-content-type-options: nosniff\r\nx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n"
+        % (request_id, size, b"" if keep_alive else _CLOSE)
+    )
+
+
 def no_content(request_id: bytes, extra: bytes, *, keep_alive: bool) -> bytes:
     """Return an answer without a body."""
     closing = b"" if keep_alive else _CLOSE

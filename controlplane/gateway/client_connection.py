@@ -6,6 +6,7 @@ from typing import cast
 
 from controlplane.gateway import answer, routes
 from controlplane.gateway.admission import admit
+from controlplane.gateway.batch import desk
 from controlplane.gateway.chunked import BadChunk, ChunkedReader
 from controlplane.gateway.directory import Directory, Endpoint, Grant, Terms
 from controlplane.gateway.error_shapes import OPENAI, ErrorShape
@@ -222,6 +223,8 @@ class ClientConnection(asyncio.Protocol):
         self.keep_alive = self.keep_alive and head.keep_alive
         surface = routes.SURFACES.get(head.path)
         if surface is None or head.method != b"POST":
+            if head.path.startswith(desk.PREFIXES):
+                return self._hand_over(head, raw, rest)
             self._answer_small(head)
             return rest
         self._surface = surface
@@ -233,6 +236,20 @@ class ClientConnection(asyncio.Protocol):
                 self._deny(refusal, self._directory.owner(head.authorization), self._directory)
             return self._refuse_early(refusal, head, rest)
         return rest
+
+    def _hand_over(self, head: Head, raw: bytes, rest: bytes) -> bytes:
+        """Lend the connection to a visit of files or batches."""
+        self._phase = LEAVING
+        self._hub.connections.discard(self)
+        desk.answer_visit(self._hub, self._transport, self, head, raw, rest, self._source, self._request_id)
+        return b""
+
+    def take_back(self, rest: bytes, *, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+        self._transport.set_protocol(self)
+        self._hub.connections.add(self)
+        self._rest()
+        self.data_received(rest)
 
     def _deny(self, refusal: Refusal, grant: Grant | None, directory: Directory) -> None:
         hub = self._hub

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Protocol
 
 from controlplane.contracts.snapshot import Snapshot, SnapshotReplica
+from controlplane.gateway.batch.archive import Archive
 from controlplane.gateway.budget.budgets import Budgets, NoBudgets
 from controlplane.gateway.denials import EVERY_S, Denials
 from controlplane.gateway.directory import Directory, Endpoint, read_directory
@@ -44,6 +45,7 @@ class Hub:
         self.budgets: Budgets = NoBudgets()
         self.queues: Queues = NoQueues()
         self.suspects = Suspects()
+        self.archive: Archive | None = None
         self.clock = clock
         self.time = asyncio.get_running_loop().time
         self.tick = self.time()

@@ -120,6 +120,7 @@ def _write_settings(made: Box, server_url: str) -> None:
     _write_once(home / "audit.key", new_signing_key_pem())
     (home / "snapshot.pub").write_bytes(public_pem(load_signing_key(home / "snapshot.key")))
     _write_once(home / "factors.key", secrets.token_urlsafe(32).encode())
+    _write_once(home / "content.key", secrets.token_urlsafe(32).encode())
     _write_once(home / "oauth.key", new_signing_key_pem())
     _write_once(home / "gateway.token", secrets.token_urlsafe(32).encode())
     (home / "api.toml").write_text(f"""\
@@ -165,6 +166,7 @@ state_dir = "{home}/engine"
 site = "box"
 snapshot_public_key = "{home}/snapshot.pub"
 state_dir = "{home}/gateway"
+content_key = "{home}/content.key"
 poll_s = 0.2
 [listen]
 host = "127.0.0.1"

@@ -29,6 +29,7 @@ from controlplane.kit.crypto import load_verify_key
 from controlplane.kit.errors import BadInput, RedoubtError, Unavailable
 from controlplane.kit.log import configure_logging
 from controlplane.kit.loop import run_every
+from controlplane.main.gateway_files import open_archive
 from controlplane.main.gateway_leaves import GatewayLeaves, Loop
 from controlplane.main.settings import ControlPlaneLink, GatewaySettings, read_settings
 
@@ -78,6 +79,7 @@ async def _serve(
     leaves = GatewayLeaves(settings)
     hub = Hub(limits=limits, clock=clock, context_for=context_for or leaves.towards, journal=spool)
     hub.suspects = Suspects(SharedTable(settings.state_dir / "suspects", buckets=1 << 10))
+    hub.archive = open_archive(settings, clock)
     listener = Listener(line, leaves.listening())
     stop = stop_on_signals()
     if lifeline is not None:

@@ -185,6 +185,8 @@ class GatewaySettings(Settings):
     """`tls` is also shown to runners, who let in nobody else. `state_dir` keeps the last valid snapshot and the spools.
 
     `spool_bytes` is how much a worker writes down that the control plane has not taken; beyond, it answers nobody.
+    `content_key` is a secret of this node that seals files and results of batches, at most `content_bytes` of them;
+    without it none are kept.
     """
 
     site: str
@@ -197,6 +199,8 @@ class GatewaySettings(Settings):
     poll_s: float = Field(default=0.5, gt=0)
     spool_bytes: int = Field(default=1024**3, ge=1024**2)
     ship_s: float = Field(default=0.5, gt=0)
+    content_key: Path | None = None
+    content_bytes: int = Field(default=20 * 1024**3, ge=1024**2)
 
 
 class AgentSettings(Settings):

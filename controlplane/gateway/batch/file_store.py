@@ -1,0 +1,156 @@
+"""Files by project on the gateway's disk, sealed. All of it blocks: call it in a thread.
+
+A file is there once its head is: `ID.part` grows while it is uploaded, `ID.data` is whole, `ID.head` says what it is.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from controlplane.gateway.batch.limits import BatchLimits
+from controlplane.gateway.batch.records import FileRecord
+from controlplane.gateway.batch.refusals import NoRoom
+from controlplane.gateway.batch.sealed import Damaged, SealedWriter, Sealing, read_sealed
+from controlplane.kit.durable_files import sync_folder
+
+log = structlog.get_logger()
+
+_ORPHAN_S = 60  # younger, it may be that a worker has made it and not locked it yet
+
+
+class FileStore:
+    def __init__(self, root: Path, sealing: Sealing, limits: BatchLimits) -> None:
+        self.root = root
+        self.sealing = sealing
+        self._limits = limits
+
+    def folder(self, project: str) -> Path:
+        """Return a project's own folder; a name of a project is no name of a file."""
+        return self.root / sha256(project.encode()).hexdigest()[:32]
+
+    def begin(self, project: str, file_id: str, wanted_bytes: int) -> SealedWriter:
+        """Open a new file. Raises NoRoom, OSError."""
+        self._check_room(project, wanted_bytes)
+        folder = self.folder(project)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return SealedWriter(folder / f"{file_id}.part", self.sealing.key_of(file_id), file_id)
+
+    def commit(self, writer: SealedWriter, record: FileRecord) -> None:
+        """Make a written file and what is said of it durable. Raises OSError; then nothing of it is left."""
+        folder = self.folder(record.project)
+        data = folder / f"{record.id}.data"
+        try:
+            writer.finish()
+            writer.path.replace(data)
+            self.sealing.save(folder / f"{record.id}.head", record.id, record)
+        except OSError:
+            writer.discard()
+            data.unlink(missing_ok=True)
+            raise
+
+    def find(self, project: str, file_id: str, now_s: int) -> FileRecord | None:
+        record = self._load(self.folder(project) / f"{file_id}.head")
+        return record if record is not None and record.expires_at > now_s else None
+
+    def list_live(self, project: str, now_s: int) -> list[FileRecord]:
+        """Return the files of a project, the newest first."""
+        found = (self._load(path) for path in self.folder(project).glob("file-*.head"))
+        live = [record for record in found if record is not None and record.expires_at > now_s]
+        return sorted(live, key=lambda record: (record.created_at, record.id), reverse=True)
+
+    def read(self, project: str, file_id: str) -> Iterator[bytes]:
+        """Yield the content in parts. Raises Damaged, FileNotFoundError."""
+        return self.read_at(self.data_path(project, file_id), file_id)
+
+    def read_at(self, path: Path, file_id: str) -> Iterator[bytes]:
+        return read_sealed(path, self.sealing.key_of(file_id), file_id)
+
+    def data_path(self, project: str, file_id: str) -> Path:
+        return self.folder(project) / f"{file_id}.data"
+
+    def delete(self, project: str, file_id: str) -> None:
+        """Forget a file: first what says that it is there, then its content. Raises OSError."""
+        folder = self.folder(project)
+        (folder / f"{file_id}.head").unlink(missing_ok=True)
+        (folder / f"{file_id}.data").unlink(missing_ok=True)
+        if folder.exists():
+            sync_folder(folder)
+
+    def sweep(self, now_s: int, withdrawn: frozenset[str]) -> None:
+        """Delete what has expired and what no upload owns; `withdrawn` projects may keep nothing any more."""
+        for folder in self.folders():
+            for head in folder.glob("file-*.head"):
+                self._sweep_file(head, now_s, withdrawn)
+            for left in (*folder.glob("file-*.part"), *folder.glob("file-*.data")):
+                if left.suffix == ".part" or not left.with_suffix(".head").exists():
+                    _drop_orphan(left, now_s)
+
+    def folders(self) -> list[Path]:
+        return [path for path in self.root.iterdir() if path.is_dir()] if self.root.exists() else []
+
+    def _sweep_file(self, head: Path, now_s: int, withdrawn: frozenset[str]) -> None:
+        record = self._load(head)
+        if record is None:
+            return
+        ends_at = now_s + self._limits.withdrawn_s
+        if record.expires_at <= now_s:
+            self.delete(record.project, record.id)
+            log.info("file.expired", file=record.id, project=record.project)
+        elif record.project in withdrawn and record.expires_at > ends_at:
+            self.sealing.save(head, record.id, msgspec.structs.replace(record, expires_at=ends_at))
+
+    def _load(self, head: Path) -> FileRecord | None:
+        try:
+            raw = self.sealing.load(head, head.stem)
+            return None if raw is None else msgspec.json.decode(raw, type=FileRecord)
+        except (Damaged, ValueError) as error:
+            log.error("file.unreadable", file=str(head), error=str(error))  # noqa: TRY400 - the cause is in the line
+            return None
+
+    def _check_room(self, project: str, wanted_bytes: int) -> None:
+        """Raise NoRoom where this would be too much for its project, for the node, or for what else is on the disk."""
+        limits = self._limits
+        own = _sizes(self.folder(project))
+        if len(own) >= limits.project_files or sum(own) + wanted_bytes > limits.project_bytes:
+            raise NoRoom("the project keeps as much as it may", remedy="delete files with DELETE /v1/files/{id}")
+        total = sum(sum(_sizes(folder)) for folder in self.folders())
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        free = shutil.disk_usage(self.root).free
+        if total + wanted_bytes > limits.all_bytes or free - wanted_bytes < limits.free_bytes:
+            raise NoRoom("this gateway has no room for more files", remedy="try later; operators: look at its disk")
+
+
+def _sizes(folder: Path) -> list[float]:
+    """Return what each file with content takes; one that a batch shares counts once over both names."""
+    found = []
+    for pattern in ("file-*.part", "file-*.data", "batch_*.input", "batch_*.log"):
+        for path in folder.glob(pattern):
+            try:
+                facts = path.stat()
+            except FileNotFoundError:
+                continue
+            found.append(facts.st_size / max(1, facts.st_nlink))
+    return found
+
+
+def _drop_orphan(path: Path, now_s: int) -> None:
+    """Delete a file whose writer is gone: it would hold the lock, and a young one may not have it yet."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        if now_s - os.fstat(descriptor).st_mtime < _ORPHAN_S:
+            return
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(descriptor)
