@@ -33,7 +33,6 @@ class Dispatch:
 
     __slots__ = (
         "_around",
-        "_body",
         "_fresh",
         "_link",
         "_losses",
@@ -42,6 +41,7 @@ class Dispatch:
         "_request",
         "_sender",
         "_tried",
+        "body",
         "endpoint",
     )
 
@@ -50,7 +50,7 @@ class Dispatch:
         self._request = request
         self._sender = sender
         self.endpoint = request.endpoint
-        self._body = b""
+        self.body = b""
         self._replica: Replica | None = None
         self._link: Link | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -64,7 +64,7 @@ class Dispatch:
 
     def begin(self, body: bytes) -> None:
         """Send it to the best replica."""
-        self._body = body
+        self.body = body
         self._start()
 
     def try_another(self) -> None:
@@ -90,6 +90,22 @@ class Dispatch:
             self._take(replica, None)
         else:
             self.try_another()
+
+    def go_on(self, body: bytes) -> None:
+        """The link broke in a stream: another replica of the same revision takes it up with this body."""
+        self._count_loss()
+        now = self._around.endpoint_now(self.endpoint)
+        if self._losses >= MOST_LOSSES or now.revision_id != self.endpoint.revision_id:
+            self.let_go()
+            self._sender.undelivered(lost())
+        else:
+            self.body = body
+            self.try_another()
+
+    def drop(self) -> None:
+        """End the link at once; the replica is still the one that had it."""
+        if self._link is not None:
+            self._link.drop()
 
     def answered(self) -> None:
         """A whole answer came: whatever was lost, it was not for this request."""
@@ -162,9 +178,9 @@ class Dispatch:
             self._request.surface.engine_path,
             replica.request_head,
             self._request.request_id,
-            len(self._body),
+            len(self.body),
         )
-        link.send(self._sender, head + self._body)
+        link.send(self._sender, head + self.body)
 
     def _nobody_left(self) -> Refusal:
         name = self.endpoint.name

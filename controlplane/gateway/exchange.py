@@ -27,9 +27,10 @@ log = structlog.get_logger()
 _OK = 200
 _BUSY = frozenset({429, 503})
 _NEVER_S = float("inf")
-# Engines send an event for a token or for several, at most two for the token that begins a tool call, and a few more.
-_EVENTS_A_TOKEN = 2
-_OTHER_EVENTS = 64
+# Engines send an event for a token or for several, at most two for the token that begins a tool call, and a few more;
+# an event has two lines, in some dialects three.
+_LINES_A_TOKEN = 6
+_OTHER_LINES = 200
 
 
 class Exchange:
@@ -42,7 +43,7 @@ class Exchange:
         "_dispatch",
         "_hold",
         "_live",
-        "_most_events",
+        "_most_lines",
         "_recorded",
         "_request",
         "_step_ends_s",
@@ -60,7 +61,7 @@ class Exchange:
         self._recorded = False
         self._dispatch = Dispatch(around, request, self)
         self._stream = Stream(client, request, around.limits.event_bytes) if request.ask.streamed else None
-        self._most_events = 0
+        self._most_lines = 0
         self._all_ends_s = self._client_leaves_s
 
     # --- first, what it may use
@@ -83,7 +84,7 @@ class Exchange:
             hold.settle(self._trail.usage)
             return
         around, request = self._around, self._request
-        self._most_events = _EVENTS_A_TOKEN * hold.most_tokens * request.ask.choices + _OTHER_EVENTS
+        self._most_lines = _LINES_A_TOKEN * hold.most_tokens * request.ask.choices + _OTHER_LINES
         self._all_ends_s = min(self._client_leaves_s, hold.ends_at_s)
         self._wait(around.limits.intent_s)
         around.journal.intend(to_intent(request, hold), self)
@@ -148,10 +149,25 @@ class Exchange:
 
     def link_lost(self, *, silent: bool) -> None:
         if self._stream is not None and self._stream.begun:
-            self._dispatch.let_go()
-            self._end(lost())
+            self._go_on(self._stream, lost())
         else:
             self._dispatch.lost(silent=silent)
+
+    def _go_on(self, stream: Stream, refusal: Refusal) -> None:
+        """A stream broke: end it if all was said, take it up elsewhere if that can be done, else say so."""
+        dispatch, hold = self._dispatch, self._hold
+        if stream.is_finished:
+            dispatch.let_go()
+            self._over("answered", _OK)
+            stream.finish()
+            return
+        body = stream.go_on(dispatch.body, most_tokens=hold.most_tokens) if hold is not None else None
+        if body is None:
+            dispatch.let_go()
+            self._end(refusal)
+        else:
+            self._wait(self._around.limits.first_byte_s)
+            dispatch.go_on(body)
 
     # --- then, its answer
 
@@ -193,7 +209,7 @@ class Exchange:
         around = self._around
         ends_s = self._step_ends_s = around.tick + around.limits.silence_s
         self._client.deadline = ends_s if ends_s < self._all_ends_s else self._all_ends_s  # noqa: FURB136 - per event
-        if stream.events > self._most_events:
+        if stream.lines > self._most_lines:
             self._cut(stream, events)
             return
         self._trail.sent(events)
@@ -205,7 +221,7 @@ class Exchange:
 
     def _cut(self, stream: Stream, events: bytes) -> None:
         """The engine does not keep to the limit that it was given: pass on what is within it."""
-        events = stream.first_of(events, fewer=stream.events - self._most_events)
+        events = stream.within(events, self._most_lines - stream.lines + events.count(b"\n"))
         self._trail.sent(events)
         events = stream.for_client(events)
         if events:
@@ -289,6 +305,9 @@ class Exchange:
         elif now_s < self._step_ends_s:
             self._beat()
             self._look_again()
+        elif self._stream is not None and self._stream.begun:
+            self._dispatch.drop()
+            self._go_on(self._stream, _too_slow())
         else:
             self._give_up(_too_slow() if self._recorded else _not_recorded())
 

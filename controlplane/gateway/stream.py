@@ -4,42 +4,78 @@ from controlplane.gateway import answer, closing
 from controlplane.gateway.chunked import LAST, chunk
 from controlplane.gateway.errors import Refusal
 from controlplane.gateway.request import Request
+from controlplane.gateway.resume import Splice, continued, recall_for
 from controlplane.gateway.sse import EventGate
 from controlplane.gateway.surface.generation import without_usage
 from controlplane.gateway.surroundings import Client
 
-_END = b"\n\n"
 _HEARTBEAT = b": waiting\n\n"  # a comment: every reader of events passes over it
 
 
 class Stream:
     """`opened` once the client has the head, so that nothing can be refused with a status; `begun` with an event.
 
-    `events` counts what came of the replica.
+    `lines` counts what came of the replica.
     """
 
-    __slots__ = ("_client", "_first", "_gate", "_request", "begun", "events", "opened")
+    __slots__ = (
+        "_client",
+        "_event_bytes",
+        "_first",
+        "_gate",
+        "_recall",
+        "_request",
+        "_splice",
+        "begun",
+        "lines",
+        "opened",
+    )
 
     def __init__(self, client: Client, request: Request, event_bytes: int) -> None:
         self._client = client
         self._request = request
+        self._event_bytes = event_bytes
         self._gate = EventGate(event_bytes)
+        self._recall = recall_for(request)
+        self._splice: Splice | None = None
         self._first = b""
         self.opened = False
         self.begun = False
-        self.events = 0
+        self.lines = 0
 
     def whole_events(self, payload: bytes) -> bytes:
         """Return the events that this part completes. Raises EventTooLarge."""
         events = self._gate.feed(payload)
-        self.events += events.count(_END)
+        self.lines += events.count(b"\n")
+        if self._splice is not None:
+            events = self._splice.mend(events)
+        if self._recall is not None:
+            self._recall.keep(events)
         return events
 
+    def go_on(self, body: bytes, *, most_tokens: int) -> bytes | None:
+        """Return the request as another replica gets it, which goes on where this one broke; None if none can."""
+        recall, self._recall = self._recall, None
+        if recall is None:
+            return None
+        self._gate = EventGate(self._event_bytes)
+        adapter = self._request.endpoint.adapter
+        body_after = continued(body, recall, most_tokens=most_tokens, adapter=adapter)
+        self._splice = Splice(self._first, recall.tokens)
+        return body_after
+
+    @property
+    def is_finished(self) -> bool:
+        """The model has said why it ended; nothing is missing but the end of the stream."""
+        if self._recall is not None:
+            self._recall.condense()
+        return self._recall is not None and self._recall.finished
+
     @staticmethod
-    def first_of(events: bytes, *, fewer: int) -> bytes:
-        """Return the events but for the last ones, of which there are `fewer`."""
-        parts = events.split(_END)
-        return b"".join(part + _END for part in parts[: max(0, len(parts) - 1 - fewer)])
+    def within(events: bytes, most_lines: int) -> bytes:
+        """Return the first whole events of so many lines at most."""
+        end = b"\n".join(events.split(b"\n", most_lines)[:most_lines]).rfind(b"\n\n")
+        return events[: end + 2] if end >= 0 else b""
 
     def for_client(self, events: bytes) -> bytes:
         """Return what of the events the client asked for."""
@@ -76,6 +112,11 @@ class Stream:
         if self._client.chunked_answers:
             self._client.write(LAST)
         self._client.answered()
+
+    def finish(self) -> None:
+        """End what only its last word is missing of."""
+        self.write(closing.DONE)
+        self.end()
 
     def cut(self) -> None:
         """End as if the model had come to its limit."""
