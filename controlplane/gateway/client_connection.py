@@ -5,18 +5,17 @@ from enum import Enum, auto
 from typing import cast
 
 from controlplane.gateway import answer, routes
-from controlplane.gateway.admission import admit
 from controlplane.gateway.batch import desk
 from controlplane.gateway.chunked import BadChunk, ChunkedReader
-from controlplane.gateway.directory import Directory, Endpoint, Grant, Terms
+from controlplane.gateway.directory import Directory, Grant, Terms
 from controlplane.gateway.error_shapes import OPENAI, ErrorShape
 from controlplane.gateway.errors import BadRequest, BodyTooLarge, HeadTooLarge, NoSnapshot, Refusal, TooSlow
 from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.head import END, Head, HeadReader
 from controlplane.gateway.hub import Hub
-from controlplane.gateway.request import Request, Work
-from controlplane.gateway.surface.asks import require_served
-from controlplane.gateway.surface.surface import Ask, Surface
+from controlplane.gateway.reception import to_request
+from controlplane.gateway.request import Work
+from controlplane.gateway.surface.surface import Surface
 from controlplane.kit.clock import to_us
 
 
@@ -341,34 +340,16 @@ class ClientConnection(asyncio.Protocol):
     def _body_complete(self, body: bytes) -> None:
         self._phase = ANSWERING
         try:
-            ask = self._surface.read(body)
-            endpoint = self._directory.find(self._grant, ask.model)
-            admit(self._directory, self._grant, self._terms, endpoint, source=self._source, now=self._hub.clock.now())
-            require_served(self._surface, ask, endpoint)
+            request = to_request(
+                self._hub, self._directory, self._grant, self._terms, self._work, self._surface, body, self._source,
+                self._request_id,
+            )  # fmt: skip
         except Refusal as refusal:
             self._deny(refusal, self._grant, self._directory)
             self.refuse(refusal)
         else:
-            self._begin_exchange(ask, endpoint, body)
-
-    def _begin_exchange(self, ask: Ask, endpoint: Endpoint, body: bytes) -> None:
-        hub = self._hub
-        request = Request(
-            self._request_id,
-            self._source,
-            to_us(hub.clock.now()),
-            hub.time(),
-            self._directory,
-            self._grant,
-            self._terms,
-            self._work,
-            self._surface,
-            ask,
-            body,
-            endpoint,
-        )
-        self._exchange = Exchange(hub, self, request)
-        self._exchange.begin()
+            self._exchange = Exchange(self._hub, self, request)
+            self._exchange.begin()
 
     # --- between requests
 
