@@ -6,7 +6,6 @@ from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from itertools import count
 from typing import get_args
 from urllib.parse import quote
 
@@ -118,10 +117,7 @@ def _address(source: str) -> IPv4Address | IPv6Address | None:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`headers` tell a client what served it, `listed` is its entry among the models.
-
-    `turns` spreads requests over equally busy replicas.
-    """
+    """`headers` tell a client what served it, `listed` is its entry among the models."""
 
     name: str
     endpoint_id: str
@@ -141,7 +137,6 @@ class Endpoint:
     jurisdiction: str
     clearance: int
     listed: bytes
-    turns: Iterator[int] = field(default_factory=count)
 
 
 @dataclass(frozen=True, slots=True)

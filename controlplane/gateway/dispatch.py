@@ -7,9 +7,10 @@ import structlog
 
 from controlplane.gateway.errors import NoReplica, Refusal, ReplicaLost
 from controlplane.gateway.link import Asker, Link
+from controlplane.gateway.meter.usage import Usage
 from controlplane.gateway.replica import Replica
 from controlplane.gateway.request import Request
-from controlplane.gateway.routing.choose import choose_replica
+from controlplane.gateway.routing.router import Plan, Visit
 from controlplane.gateway.surroundings import Surroundings
 from controlplane.gateway.suspects import MOST_LOSSES
 
@@ -34,13 +35,15 @@ class Dispatch:
     __slots__ = (
         "_around",
         "_fresh",
+        "_last",
         "_link",
         "_losses",
         "_opening",
-        "_replica",
+        "_plan",
         "_request",
         "_sender",
         "_tried",
+        "_visit",
         "body",
         "endpoint",
     )
@@ -51,7 +54,9 @@ class Dispatch:
         self._sender = sender
         self.endpoint = request.endpoint
         self.body = b""
-        self._replica: Replica | None = None
+        self._plan = Plan(around, request)
+        self._visit: Visit | None = None
+        self._last: Visit | None = None
         self._link: Link | None = None
         self._opening: asyncio.Task[None] | None = None
         self._tried: tuple[Replica, ...] = ()
@@ -60,7 +65,7 @@ class Dispatch:
 
     @property
     def replica_id(self) -> str:
-        return self._replica.spec.replica_id if self._replica else ""
+        return self._visit.replica.spec.replica_id if self._visit else ""
 
     def begin(self, body: bytes) -> None:
         """Send it to the best replica."""
@@ -69,8 +74,8 @@ class Dispatch:
 
     def try_another(self) -> None:
         """Send it to a replica that has not had it."""
-        if self._replica is not None:
-            self._tried = (*self._tried, self._replica)
+        if self._visit is not None:
+            self._tried = (*self._tried, self._visit.replica)
         self.let_go()
         self._start()
 
@@ -79,21 +84,26 @@ class Dispatch:
 
         A link that had been idle may have been closed before this request came: the same replica is asked once more.
         """
-        replica, link = self._replica, self._link
+        visit, link = self._visit, self._link
         self._count_loss()
         if self._losses >= MOST_LOSSES:
+            self.failed()
             self.let_go()
             self._sender.undelivered(lost())
-        elif silent and replica is not None and not replica.cut_off and link is not None and link.reused:
+        elif silent and visit is not None and not visit.replica.cut_off and link is not None and link.reused:
             self._fresh = True
-            self.let_go()
-            self._take(replica, None)
+            self._link = None
+            self._connect(visit)
         else:
+            self.failed()
             self.try_another()
 
     def go_on(self, body: bytes) -> None:
         """The link broke in a stream: another replica of the same revision takes it up with this body."""
         self._count_loss()
+        self.failed()
+        if self._visit is not None:
+            self._plan.stay_on(self._visit.replica.revision)
         now = self._around.endpoint_now(self.endpoint)
         if self._losses >= MOST_LOSSES or now.revision_id != self.endpoint.revision_id:
             self.let_go()
@@ -110,13 +120,29 @@ class Dispatch:
     def answered(self) -> None:
         """A whole answer came: whatever was lost, it was not for this request."""
         self._around.suspects.answered(self._request, self._request.at_us / 1e6)
+        self.heard()
         self.let_go()
 
     def _count_loss(self) -> None:
         """A replica that we cut off ourselves was not lost by anything that it was asked."""
-        if self._replica is not None and not self._replica.cut_off:
+        if self._visit is not None and not self._visit.replica.cut_off:
             self._losses += 1
             self._around.suspects.lost(self._request, self.replica_id, self._around.wall_s())
+
+    def heard(self) -> None:
+        """An answer has begun."""
+        if self._visit is not None:
+            self._visit.heard()
+
+    def failed(self) -> None:
+        """The replica hung up on it, or cannot be reached: others come first for a while."""
+        if self._visit is not None:
+            self._visit.replica.standing.failed(self._around.tick, self._around.limits.rest_s)
+
+    def erred(self) -> None:
+        """The replica answered that it failed; the request may be what is wrong."""
+        if self._visit is not None:
+            self._visit.replica.standing.erred(self._around.tick, self._around.limits.rest_s)
 
     def stop(self) -> None:
         """End it wherever it is; the sender hears nothing more."""
@@ -128,9 +154,15 @@ class Dispatch:
 
     def let_go(self) -> None:
         """The replica has nothing more to do with it."""
-        if self._replica is not None:
-            self._replica.running -= 1
-        self._replica = self._link = self._opening = None
+        if self._visit is not None:
+            self._visit.leave()
+            self._last = self._visit
+        self._visit = self._link = self._opening = None
+
+    def learn(self, usage: Usage) -> None:
+        """Take note of what the replica had cached, as its answer says."""
+        if self._last is not None:
+            self._last.learn(usage)
 
     def pause(self) -> None:
         if self._link is not None:
@@ -141,21 +173,28 @@ class Dispatch:
             self._link.resume()
 
     def _start(self) -> None:
-        around = self._around
-        endpoint = self.endpoint = around.endpoint_now(self.endpoint)
-        replica = choose_replica(endpoint.replicas, turn=next(endpoint.turns), now=around.tick, avoid=self._tried)
-        if replica is None:
+        endpoint = self.endpoint = self._around.endpoint_now(self.endpoint)
+        try:
+            visit = self._plan.choose(endpoint, self._tried)
+        except Refusal as refusal:
+            self._sender.undelivered(refusal)
+            return
+        if visit is None:
             self._sender.undelivered(self._nobody_left())
         else:
-            self._take(replica, replica.idle_link())
+            self._take(visit)
 
-    def _take(self, replica: Replica, link: Link | None) -> None:
-        self._replica = replica
-        replica.running += 1
+    def _take(self, visit: Visit) -> None:
+        self._visit = visit
+        link = visit.replica.idle_link()
         if link is None:
-            self._opening = asyncio.get_running_loop().create_task(self._open(replica, fresh=self._fresh))
+            self._connect(visit)
         else:
-            self._send(replica, link)
+            self._send(visit.replica, link)
+
+    def _connect(self, visit: Visit) -> None:
+        opening = self._open(visit.replica, fresh=self._fresh)
+        self._opening = asyncio.get_running_loop().create_task(opening)
 
     async def _open(self, replica: Replica, *, fresh: bool) -> None:
         try:
@@ -165,7 +204,7 @@ class Dispatch:
             log.warning(
                 "replica.unreachable", replica=replica.spec.replica_id, error=f"{type(error).__name__}: {error}"
             )
-            replica.rests_until = self._around.tick + self._around.limits.rest_s
+            self.failed()
             self.try_another()
         else:
             self._opening = None

@@ -5,6 +5,7 @@ Refusal
 ├── WrongKey 401
 ├── KeyNotForThis 403
 ├── UnknownRoute 404, ModelNotFound 404, NotServed 404
+├── RevisionGone 409
 ├── NotHere 451
 ├── ReplicaLost 502
 ├── NoReplica 503, NoSnapshot 503, NotRecorded 503
@@ -91,6 +92,12 @@ class ModelNotFound(Refusal):
 class NotServed(Refusal):
     status = 404
     kind = "surface_not_served"
+
+
+class RevisionGone(Refusal):
+    status = 409
+    kind = "revision_gone"
+    type = "conflict_error"
 
 
 class TooSlow(Refusal):

@@ -17,6 +17,7 @@ from controlplane.gateway.meter.trail import CLIENT_LEFT, Trail, to_intent
 from controlplane.gateway.records import Result
 from controlplane.gateway.replica import Replica
 from controlplane.gateway.request import Request
+from controlplane.gateway.routing.isolation import orders_of
 from controlplane.gateway.sse import EventTooLarge
 from controlplane.gateway.stream import Stream
 from controlplane.gateway.surface.surface import Orders
@@ -132,9 +133,8 @@ class Exchange:
             self._end(refusal)
 
     def _orders(self) -> Orders:
-        hold, endpoint = self._hold, self._request.endpoint
-        most = hold.most_tokens if hold is not None else 0
-        return Orders(most, reuse=endpoint.exclusive, adapter=endpoint.adapter)
+        hold, request = self._hold, self._request
+        return orders_of(request, hold.most_tokens if hold is not None else 0)
 
     # --- then, a replica
 
@@ -212,6 +212,8 @@ class Exchange:
         if stream.lines > self._most_lines:
             self._cut(stream, events)
             return
+        if not self._trail.bytes_out:
+            self._dispatch.heard()
         self._trail.sent(events)
         events = stream.for_client(events)
         if done:
@@ -255,6 +257,7 @@ class Exchange:
         if refusal is not None:
             return refusal
         replica = self._dispatch.replica_id
+        self._dispatch.erred()
         log.warning("replica.failed", replica=replica, status=status, request=self._request.request_id.decode())
         return ReplicaLost("the replica failed on this request", remedy="change the request or try again")
 
@@ -339,6 +342,7 @@ class Exchange:
             self._around.queues.leave(self._request, self)
         if self._hold is not None:
             self._trail.end(self._hold, result, status, code)
+            self._dispatch.learn(self._trail.usage)
 
     def _end(self, refusal: Refusal) -> None:
         """Refuse while that is possible; else end the stream with an event that says so."""

@@ -15,6 +15,8 @@ from controlplane.gateway.errors import NoSnapshot, Refusal
 from controlplane.gateway.limits import Limits
 from controlplane.gateway.replica import ContextFor, Replica
 from controlplane.gateway.request import Request
+from controlplane.gateway.routing.runs import LocalRuns, Runs
+from controlplane.gateway.routing.standing import warm_from
 from controlplane.gateway.spool import Journal
 from controlplane.gateway.suspects import Suspects
 from controlplane.gateway.waiting.queues import NoQueues, Queues
@@ -46,6 +48,7 @@ class Hub:
         self.queues: Queues = NoQueues()
         self.suspects = Suspects()
         self.archive: Archive | None = None
+        self.runs: Runs = LocalRuns()
         self.clock = clock
         self.time = asyncio.get_running_loop().time
         self.tick = self.time()
@@ -122,7 +125,11 @@ class Hub:
         }
 
     def _new_replica(self, spec: SnapshotReplica) -> Replica:
-        return Replica(spec, limits=self.limits, context_for=self._context_for)
+        replica = Replica(spec, limits=self.limits, context_for=self._context_for)
+        if spec.ready_at is not None:
+            ready_for_s = (self.clock.now() - spec.ready_at).total_seconds()
+            replica.standing.warm_from = warm_from(self.tick, ready_for_s)
+        return replica
 
 
 def _identity(spec: SnapshotReplica) -> Identity:

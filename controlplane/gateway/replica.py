@@ -1,4 +1,4 @@
-"""One replica as this process sees it: its open links and how many requests run there."""
+"""One replica as this process sees it: its open links, and how it stands."""
 
 import asyncio
 import ssl
@@ -7,18 +7,21 @@ from collections.abc import Callable
 from controlplane.contracts.snapshot import SnapshotReplica
 from controlplane.gateway.limits import Limits
 from controlplane.gateway.link import Link
+from controlplane.gateway.routing.standing import Standing
+from controlplane.gateway.shared_table import digest_of
 
 # None means a plain connection; only the bench asks for one.
 ContextFor = Callable[[SnapshotReplica], ssl.SSLContext | None]
 
 
 class Replica:
-    """`running` and `rests_until` steer the choice; a replica that is `cut_off` never answers a client again."""
+    """`standing` steers the choice; `revision` is a digest. One that is `cut_off` never answers a client again."""
 
     def __init__(self, spec: SnapshotReplica, *, limits: Limits, context_for: ContextFor) -> None:
         self.spec = spec
-        self.running = 0
-        self.rests_until = 0.0
+        self.standing = Standing()
+        self.revision = digest_of(spec.revision_id)
+        self.home_seed = digest_of(spec.replica_id)
         self.cut_off = False
         self.tick = 0.0  # the loop's time at the last sweep
         self.request_head = (f" HTTP/1.1\r\nhost: {spec.replica_id}\r\ncontent-type: application/json\r\n").encode()

@@ -7,6 +7,7 @@ from controlplane.gateway.directory import Endpoint
 from controlplane.gateway.errors import Refusal
 from controlplane.gateway.limits import Limits
 from controlplane.gateway.request import Request
+from controlplane.gateway.routing.runs import Runs
 from controlplane.gateway.spool import Journal
 from controlplane.gateway.suspects import Suspects
 from controlplane.gateway.waiting.queues import Queues
@@ -43,6 +44,7 @@ class Surroundings(Protocol):
     budgets: Budgets
     queues: Queues
     suspects: Suspects
+    runs: Runs
 
     def time(self) -> float: ...
 

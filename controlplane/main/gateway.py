@@ -15,6 +15,7 @@ from controlplane.gateway.hub import Hub
 from controlplane.gateway.limits import Limits
 from controlplane.gateway.records import Chain, Closed, Opened
 from controlplane.gateway.replica import ContextFor
+from controlplane.gateway.routing.runs import SharedRuns
 from controlplane.gateway.server import Listener, serve, stop_on_signals
 from controlplane.gateway.shared_table import SharedTable
 from controlplane.gateway.shipper import Shipper
@@ -80,6 +81,7 @@ async def _serve(
     hub = Hub(limits=limits, clock=clock, context_for=context_for or leaves.towards, journal=spool)
     hub.suspects = Suspects(SharedTable(settings.state_dir / "suspects", buckets=1 << 10))
     hub.archive = open_archive(settings, clock)
+    hub.runs = _shared_runs(settings)
     listener = Listener(line, leaves.listening())
     stop = stop_on_signals()
     if lifeline is not None:
@@ -117,6 +119,14 @@ def _make_spool(root: Path) -> tuple[Path, int]:
     except OSError as error:
         detail = f"no spool can be made in {root}: {error}"
         raise Unavailable(detail, remedy="free space on that disk, or give the folder to the gateway's user") from None
+
+
+def _shared_runs(settings: GatewaySettings) -> SharedRuns:
+    try:
+        return SharedRuns(SharedTable(settings.state_dir / "runs"))
+    except OSError as error:
+        detail = f"no table of runs can be made in {settings.state_dir}: {error}"
+        raise Unavailable(detail, remedy="free 8 MiB on that disk, or give the folder to its user") from None
 
 
 def _bind(settings: GatewaySettings) -> socket.socket:

@@ -67,7 +67,7 @@ async def test_after_a_storm_no_request_is_counted_and_no_connection_is_open(sta
             break
         await asyncio.sleep(0.02)
 
-    assert {replica.running for replica in live} == {0}
+    assert {replica.standing.running for replica in live} == {0}
     assert not gateway.hub.connections
     assert not any(r.open_writers for r in replicas)
     gateway.adopt((await stage.replica(name="calm")).spec)

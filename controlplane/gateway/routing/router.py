@@ -1,0 +1,154 @@
+"""The way of one request: its plan is made once, and each time that it is sent there is a visit at one replica."""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from controlplane.gateway.directory import Endpoint
+from controlplane.gateway.errors import RevisionGone
+from controlplane.gateway.meter.usage import Usage
+from controlplane.gateway.replica import Replica
+from controlplane.gateway.request import Request, Work
+from controlplane.gateway.routing.choose import Wish, choose_replica
+from controlplane.gateway.routing.isolation import reuses_prompts, salt_of
+from controlplane.gateway.routing.prefix import BLOCK_BYTES, Prefix, read_prefix
+from controlplane.gateway.routing.runs import Runs, run_key
+
+_US = 1_000_000
+
+
+class Around(Protocol):
+    """What a plan needs of its process. `tick` is the loop's time."""
+
+    tick: float
+    runs: Runs
+
+
+class Plan:
+    """Where one request may go, whatever happens to it there."""
+
+    __slots__ = ("_around", "_request", "_revision", "_run", "_wish", "now_s")
+
+    def __init__(self, around: Around, request: Request) -> None:
+        work = request.work
+        self._around = around
+        self._request = request
+        self._wish: Wish | None = None
+        self._run = run_key(request.grant.project, work.run, request.endpoint.endpoint_id) if work.run else 0
+        self._revision = around.runs.find(self._run, request.at_us / _US) if self._run else None
+
+    def choose(self, endpoint: Endpoint, avoid: Collection[Replica]) -> "Visit | None":
+        """Return a visit at the best replica, None when there is none. Raises RevisionGone."""
+        replicas: Sequence[Replica] = endpoint.replicas
+        if self._revision is not None:
+            replicas = self._of_the_run(endpoint)
+        if avoid:
+            replicas = [replica for replica in replicas if replica not in avoid]
+        chosen = self._only(replicas) if len(replicas) < 2 else choose_replica(replicas, self.wish, self._around.tick)
+        if chosen is None:
+            return None
+        replica, held = chosen
+        if self._run and self._revision is None:
+            return self._begin_run(endpoint, avoid, replica, held)
+        return Visit(replica, self._wish, held, self._around.tick)
+
+    def stay_on(self, revision: int) -> None:
+        """An answer of this revision has begun: no other may go on with it."""
+        self._revision = revision
+
+    @property
+    def wish(self) -> Wish:
+        if self._wish is None:
+            self._wish = make_wish(self._request)
+        return self._wish
+
+    def _only(self, replicas: Sequence[Replica]) -> tuple[Replica, int] | None:
+        return (replicas[0], 0) if replicas else None
+
+    def _of_the_run(self, endpoint: Endpoint) -> list[Replica]:
+        replicas = [replica for replica in endpoint.replicas if replica.revision == self._revision]
+        if self._run and endpoint.replicas and not replicas:
+            raise RevisionGone(
+                f"the revision of {endpoint.name} that the run {self._request.work.run} began on is no longer served",
+                remedy="begin a new run: send another X-Redoubt-Run",
+            )
+        return replicas
+
+    def _begin_run(self, endpoint: Endpoint, avoid: Collection[Replica], replica: Replica, held: int) -> "Visit | None":
+        """Take what was chosen, unless another request of the run was first and began on another revision."""
+        self._revision = self._around.runs.begin(self._run, replica.revision, self._request.at_us / _US)
+        if self._revision != replica.revision:
+            return self.choose(endpoint, avoid)
+        return Visit(replica, self._wish, held, self._around.tick)
+
+
+class Visit:
+    """One request at one replica: what it weighs there, and what its answer teaches."""
+
+    __slots__ = ("_age", "_held", "_left", "_new_bytes", "_reading", "_wish", "replica")
+
+    def __init__(self, replica: Replica, wish: Wish | None, held: int, now: float) -> None:
+        standing = replica.standing
+        standing.running += 1
+        self.replica = replica
+        self._wish = wish
+        self._held = held
+        self._left = False
+        self._new_bytes = 0
+        self._age = -1
+        self._reading = wish is not None
+        if wish is not None:
+            self._read(wish, now)
+
+    def heard(self) -> None:
+        """The first byte of an answer: the prompt is read."""
+        self.replica.standing.succeeded()
+        self._end_reading()
+
+    def leave(self) -> None:
+        """The replica has nothing more to do with it; the second time nothing happens."""
+        if not self._left:
+            self._left = True
+            self._end_reading()
+            self.replica.standing.running -= 1
+
+    def _end_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self.replica.standing.prefilling -= self._new_bytes
+
+    def learn(self, usage: Usage) -> None:
+        """Compare what the engine says it had cached with what we believed."""
+        wish, told, cached = self._wish, usage.tokens_in, usage.tokens_cached
+        if wish is None or cached is None or not told or not wish.prefix.marks:
+            return
+        found = int(cached / told * wish.prefix.size / BLOCK_BYTES + 0.5)
+        self.replica.standing.mirror.learn(believed=self._held, age=self._age, found=found)
+
+    def _read(self, wish: Wish, now: float) -> None:
+        standing, prefix, held = self.replica.standing, wish.prefix, self._held
+        mirror = standing.mirror
+        self._new_bytes = new_bytes = prefix.size - held * BLOCK_BYTES
+        self._age = mirror.age(prefix.marks, held or 1)
+        standing.prefilling += new_bytes
+        standing.work(new_bytes, now)
+        mirror.read((*prefix.marks, wish.session) if wish.session else prefix.marks, new_bytes)
+
+
+def make_wish(request: Request) -> Wish:
+    endpoint, project = request.endpoint, request.grant.project
+    return Wish(_prefix(request), _session(project, request.work), endpoint.parallel)
+
+
+def _prefix(request: Request) -> Prefix:
+    endpoint = request.endpoint
+    if not reuses_prompts(endpoint):
+        return Prefix((), len(request.body), int(request.request_id[-8:], 16))  # they count up: equals take turns
+    salt = salt_of(request.directory, request.grant.project)
+    seed = f"{salt}\0{endpoint.model}\0{endpoint.adapter}"
+    return read_prefix(request.ask.prompt, seed.encode())
+
+
+def _session(project: str, work: Work) -> int:
+    """Return a mark of the run, or of the workflow, that the request is a part of; 0 for none."""
+    word = work.run or work.workflow
+    return hash((project, work.workflow, word)) if word else 0

@@ -1,0 +1,69 @@
+"""How one replica stands, as far as this process knows: what it does, what it holds, whether it fails."""
+
+from controlplane.gateway.routing.mirror import Mirror
+
+_LONGEST_REST_S = 30.0
+_WARM_UP_S = 30.0
+_ERRORS_IN_A_ROW = 3
+_WORK_FADES_S = 20.0
+
+
+class Standing:
+    """`running` requests are there; `prefilling` bytes of prompts wait to be read. Times are the loop's."""
+
+    __slots__ = (
+        "_errors",
+        "_failures",
+        "_worked",
+        "_worked_at",
+        "mirror",
+        "prefilling",
+        "rests_until",
+        "running",
+        "warm_from",
+    )
+
+    def __init__(self, *, warm_from: float = 0.0) -> None:
+        self.running = 0
+        self.prefilling = 0
+        self.rests_until = 0.0
+        self.warm_from = warm_from
+        self.mirror = Mirror()
+        self._failures = 0
+        self._errors = 0
+        self._worked = 0.0
+        self._worked_at = 0.0
+
+    def warmth(self, now: float) -> float:
+        """Return how much of its share a replica may have that is young, from 0.1 up to 1."""
+        left = self.warm_from - now
+        return 1.0 if left <= 0 else max(0.1, 1 - left / _WARM_UP_S)
+
+    def worked(self, now: float) -> float:
+        """Return the bytes it had to read lately; what is longer ago counts less."""
+        elapsed = now - self._worked_at
+        return self._worked * max(0.0, 1 - elapsed / _WORK_FADES_S)
+
+    def work(self, new_bytes: int, now: float) -> None:
+        self._worked = self.worked(now) + new_bytes
+        self._worked_at = now
+
+    def failed(self, now: float, rest_s: float) -> None:
+        """Rest, twice as long with every failure in a row."""
+        self.rests_until = now + min(_LONGEST_REST_S, rest_s * 2.0**self._failures)
+        self._failures = min(self._failures + 1, 10)
+
+    def erred(self, now: float, rest_s: float) -> None:
+        """Rest after some failures in a row: one alone may be the request's own fault."""
+        self._errors += 1
+        if self._errors >= _ERRORS_IN_A_ROW:
+            self.failed(now, rest_s)
+
+    def succeeded(self) -> None:
+        self._failures = self._errors = 0
+        self.rests_until = 0.0
+
+
+def warm_from(now: float, ready_for_s: float) -> float:
+    """Return when a replica that has been ready so long gets its full share."""
+    return now + _WARM_UP_S - ready_for_s
