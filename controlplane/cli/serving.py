@@ -26,6 +26,10 @@ Gpus = Annotated[int, typer.Option(help="Whole GPUs of one replica; 0 runs on th
 GpuType = Annotated[str, typer.Option(help='Such as h100; "" takes any one type.')]
 Context = Annotated[int | None, typer.Option(help="Tokens of context; the model's own if not given.", min=1)]
 Parallel = Annotated[int, typer.Option(help="Requests that one replica runs at once.", min=1)]
+Adapter = Annotated[
+    admin.Adapter,
+    typer.Option(help="What the model does: llama_cpp completes, embed gives vectors, rerank ranks texts."),
+]
 Floor = Annotated[
     int | None,
     typer.Option(min=0, help="Replicas that nobody preempts; if never given, all. Others give way to guarantees."),
@@ -88,6 +92,7 @@ def create_endpoint(
     gpu_type: GpuType = "",
     context_tokens: Context = None,
     parallel: Parallel = 4,
+    adapter: Adapter = "llama_cpp",
     project: Annotated[str, typer.Option(help="Whose share its GPUs are.")] = "redoubt",
     floor: Floor = None,
     wait: Wait = 0,
@@ -96,7 +101,7 @@ def create_endpoint(
 ) -> None:
     """Serve a model under a name."""
     config = admin.EndpointConfig(
-        model=model, gpus=gpus, gpu_type=gpu_type, context_tokens=context_tokens, parallel=parallel
+        model=model, adapter=adapter, gpus=gpus, gpu_type=gpu_type, context_tokens=context_tokens, parallel=parallel
     )
     with connect(context) as client:
         ask = admin.CreateEndpoint(name=name, zone=zone, replicas=replicas, config=config, project=project, floor=floor)
@@ -150,13 +155,14 @@ def revise_endpoint(
     gpu_type: GpuType = "",
     context_tokens: Context = None,
     parallel: Parallel = 4,
+    adapter: Adapter = "llama_cpp",
     wait: Wait = 0,
     *,
     as_json: Json = False,
 ) -> None:
     """Roll out a new revision; the old one serves until the new one is ready."""
     config = admin.EndpointConfig(
-        model=model, gpus=gpus, gpu_type=gpu_type, context_tokens=context_tokens, parallel=parallel
+        model=model, adapter=adapter, gpus=gpus, gpu_type=gpu_type, context_tokens=context_tokens, parallel=parallel
     )
     with connect(context) as client:
         done = client.revise_endpoint(name, admin.ReviseEndpoint(config=config))

@@ -174,11 +174,14 @@ class Model(Answer):
     registered_at: AwareDatetime
 
 
+Adapter = Literal["llama_cpp", "embed", "rerank"]  # what completes, gives vectors, ranks; llama.cpp all three
+
+
 class EndpointConfig(Strict):
     """What a revision fixes. `context_tokens` null takes the model's own."""
 
     model: Name
-    adapter: Literal["llama_cpp"] = "llama_cpp"
+    adapter: Adapter = "llama_cpp"
     gpus: int = Field(default=1, ge=0, le=64)
     gpu_type: Annotated[str, Field(pattern=r"^[a-z0-9]{0,40}$")] = ""
     context_tokens: int | None = Field(default=None, gt=0)

@@ -29,7 +29,7 @@ class RunSpec(Strict):
     api_url: str
     site_ca_pem: str
     gateway_uri: str
-    adapter: str  # llama_cpp
+    adapter: str  # a word of contracts.admin.Adapter
     model_name: str
     model_path: str
     model_sha256: str

@@ -11,6 +11,8 @@ _CLIENT_AT_FAULT: dict[int, type[Refusal]] = {
     **dict.fromkeys((404, 405, 501), NotServed),  # an engine without this route
 }
 
+_TOO_LONG = "too large to process"  # llama.cpp's 500 for a text that is too long to embed
+
 
 class _EngineError(msgspec.Struct):
     message: str
@@ -22,8 +24,10 @@ class _EngineErrorBody(msgspec.Struct):
 
 def of_client(status: int, body: bytes) -> Refusal | None:
     """Return the refusal of a request that the engine finds wrong; None when the fault is the engine's."""
-    kind = _CLIENT_AT_FAULT.get(status)
-    return kind(_message(body), remedy="change the request", code=kind.kind) if kind is not None else None
+    kind, message = _CLIENT_AT_FAULT.get(status), _message(body)
+    if kind is None and _TOO_LONG in message:
+        kind = BadRequest
+    return kind(message, remedy="change the request", code=kind.kind) if kind is not None else None
 
 
 def _message(body: bytes) -> str:

@@ -19,7 +19,7 @@ from controlplane.runner.admission import Admission
 from controlplane.runner.control import ControlLink
 from controlplane.runner.gpus import own_gpus
 from controlplane.runner.lease import Lease
-from controlplane.runner.llama_cpp import LlamaCpp
+from controlplane.runner.llama_cpp import COMPLETE, EMBED, RANK
 from controlplane.runner.ports import address_towards, bind_port
 from controlplane.runner.relay import Relay
 from controlplane.runner.scratch import private_directory
@@ -27,7 +27,7 @@ from controlplane.runner.server import InferenceServer
 from controlplane.runner.surroundings import DRAINED, FAILED, FENCED, RunOver, Surroundings
 from controlplane.runner.weights import verify_weights
 
-ADAPTERS: dict[str, type[Adapter]] = {"llama_cpp": LlamaCpp}
+ADAPTERS: dict[str, Adapter] = {"llama_cpp": COMPLETE, "embed": EMBED, "rerank": RANK}
 DRAIN_GRACE_S = 25.0  # below Slurm's KillWait, so that the run ends by itself
 LOOK_EVERY_S = 1.0
 GATEWAYS_LEARN_S = 2.0  # a gateway asks for its snapshot every half second
@@ -161,9 +161,9 @@ class _Run:
 
 
 def _adapter(name: str) -> Adapter:
-    if (kind := ADAPTERS.get(name)) is None:
+    if (adapter := ADAPTERS.get(name)) is None:
         raise RunOver(FAILED, f"this runner has no adapter {name!r}: it has {', '.join(ADAPTERS)}")
-    return kind()
+    return adapter
 
 
 async def _unless_dead(server: InferenceServer, work: Coroutine[None, None, None]) -> None:

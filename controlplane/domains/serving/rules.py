@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from hmac import digest as hmac_digest
 
-from controlplane.contracts.snapshot import SnapshotShare
+from controlplane.contracts.snapshot import SnapshotShare, Surface
 from controlplane.domains.fleet.types import NodeState, NodeView, Zone
 from controlplane.domains.pki.types import Refusal
 from controlplane.domains.policy.types import SECRET
@@ -14,6 +14,12 @@ from controlplane.domains.serving.types import LIVE, ReplicaFact, ReplicaPlan, R
 from controlplane.domains.shares.types import Share, ShareKind
 
 SALT_DIGITS = 32  # 128 bits
+_COMPLETES: tuple[Surface, ...] = ("chat", "completions", "responses", "tokenize", "messages", "count_tokens")
+SURFACES: dict[str, tuple[Surface, ...]] = {
+    "llama_cpp": _COMPLETES,
+    "embed": ("embeddings", "tokenize"),
+    "rerank": ("rerank", "score", "tokenize"),
+}
 OVERHEAD_BYTES = 1 << 30  # CUDA context and activations; serving.md 3.2 measures 0.6 to 1.2 GiB
 FIRST_HOLD = timedelta(seconds=2)
 LONGEST_HOLD = timedelta(minutes=5)

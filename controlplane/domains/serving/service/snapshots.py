@@ -19,11 +19,12 @@ from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import Actor
 from controlplane.domains.budgets import service as budgets
 from controlplane.domains.fleet import service as fleet
+from controlplane.domains.fleet.types import Zone
 from controlplane.domains.keys import service as inference_keys
 from controlplane.domains.pki import service as pki
 from controlplane.domains.policy import service as policy
 from controlplane.domains.serving import rules, store
-from controlplane.domains.serving.tables import PublishedSnapshot, Replica
+from controlplane.domains.serving.tables import Endpoint, PublishedSnapshot, Replica, Revision
 from controlplane.domains.serving.types import ReplicaState
 from controlplane.domains.shares import service as shares
 from controlplane.kit.canonical import canonical_json, sha256_hex
@@ -99,19 +100,35 @@ async def _snapshot_endpoints(tx: Tx) -> tuple[SnapshotEndpoint, ...]:
     places = rules.Places(await fleet.list_zones(tx), is_declared=bool(await fleet.declared_since(tx)))
     serving = await _list_trusted(tx)
     return tuple(
-        SnapshotEndpoint(
-            name=endpoint.name,
-            endpoint_id=endpoint.id,
-            revision_id=endpoint.revision_id,
-            zone=endpoint.zone,
-            context_tokens=revisions[endpoint.revision_id].context_tokens,
-            created_at=endpoint.created_at,
-            replicas=tuple(_snapshot_replica(r) for r in serving if r.endpoint_id == endpoint.id),
-            project=endpoint.project,
-            jurisdiction=places.find(endpoint.zone).jurisdiction,
-            clearance=places.find(endpoint.zone).clearance,
+        _snapshot_endpoint(
+            endpoint,
+            revisions[endpoint.revision_id],
+            places.find(endpoint.zone),
+            tuple(_snapshot_replica(r) for r in serving if r.endpoint_id == endpoint.id),
         )
         for endpoint in endpoints
+    )
+
+
+def _snapshot_endpoint(
+    endpoint: Endpoint, revision: Revision, zone: Zone, replicas: tuple[SnapshotReplica, ...]
+) -> SnapshotEndpoint:
+    return SnapshotEndpoint(
+        name=endpoint.name,
+        endpoint_id=endpoint.id,
+        revision_id=revision.id,
+        zone=endpoint.zone,
+        context_tokens=revision.context_tokens,
+        created_at=endpoint.created_at,
+        replicas=replicas,
+        project=endpoint.project,
+        model=revision.model,
+        adapter=revision.adapter,
+        surfaces=rules.SURFACES[revision.adapter],
+        parallel=revision.parallel,
+        gpus=revision.gpus,
+        jurisdiction=zone.jurisdiction,
+        clearance=zone.clearance,
     )
 
 
@@ -161,4 +178,6 @@ def _snapshot_replica(replica: Replica) -> SnapshotReplica:
         port=replica.port,
         certificate_pem=replica.certificate_pem,
         draining=replica.state == ReplicaState.DRAINING,
+        revision_id=replica.revision_id,
+        ready_at=replica.ready_at,
     )
