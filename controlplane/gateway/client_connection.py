@@ -252,6 +252,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _deny(self, refusal: Refusal, grant: Grant | None, directory: Directory) -> None:
         hub = self._hub
+        hub.metrics.refused(refusal.code)
         at_us = to_us(hub.clock.now())
         hub.denials.note(
             refusal, grant, directory, request_id=self._request_id, source=self._source, at_us=at_us, now_s=hub.tick

@@ -56,7 +56,7 @@ class Exchange:
         self._around = around
         self._client = client
         self._request = request
-        self._trail = Trail(around.journal, request, around.time)
+        self._trail = Trail(around, request)
         self._hold: Hold | None = None
         self._live = True
         self._recorded = False
@@ -104,6 +104,7 @@ class Exchange:
         if not self._live:
             return
         self._wait(self._around.limits.first_byte_s)
+        self._trail.waits()
         try:
             if self._around.queues.enter(self._request, self):
                 self.seated()
@@ -125,6 +126,7 @@ class Exchange:
 
     def seated(self) -> None:
         if self._live:
+            self._trail.seated()
             self._wait(self._around.limits.first_byte_s)
             self._dispatch.begin(self._request.ask.to_engine(self._request.body, self._orders()))
 
@@ -139,10 +141,8 @@ class Exchange:
     # --- then, a replica
 
     def sent_to(self, replica: Replica) -> None:
-        trail = self._trail
         self._wait(self._around.limits.first_byte_s)
-        trail.replica = replica.spec.replica_id
-        trail.usage.dispatched = True
+        self._trail.sent_to(replica)
 
     def undelivered(self, refusal: Refusal) -> None:
         self._end(refusal)

@@ -13,6 +13,7 @@ from controlplane.gateway.denials import EVERY_S, Denials
 from controlplane.gateway.directory import Directory, Endpoint, read_directory
 from controlplane.gateway.errors import NoSnapshot, Refusal
 from controlplane.gateway.limits import Limits
+from controlplane.gateway.meter.metrics import Metrics
 from controlplane.gateway.replica import ContextFor, Replica
 from controlplane.gateway.request import Request
 from controlplane.gateway.routing.runs import LocalRuns, Runs
@@ -47,11 +48,12 @@ class Hub:
         self.budgets: Budgets = NoBudgets()
         self.queues: Queues = NoQueues()
         self.suspects = Suspects()
+        self.metrics = Metrics()
         self.archive: Archive | None = None
         self.runs: Runs = LocalRuns()
         self.clock = clock
-        self.time = asyncio.get_running_loop().time
-        self.tick = self.time()
+        self.time = clock.monotonic  # to the microsecond, and on the base of the loop's
+        self.tick = asyncio.get_running_loop().time()
         self.draining = False
         self.connections: set[Watched] = set()
         self._directory: Directory | None = None
@@ -81,11 +83,22 @@ class Hub:
 
     def deny(self, refusal: Refusal, request: Request) -> None:
         """Write down that a known key was refused, if that is what it is."""
+        self.metrics.refused(refusal.code)
         at_us = to_us(self.clock.now())
         self.denials.note(
             refusal, request.grant, request.directory, request_id=request.request_id, source=request.source,
             at_us=at_us, now_s=self.tick,
         )  # fmt: skip
+
+    @property
+    def snapshot_version(self) -> int:
+        """Return the version that is served by, 0 before the first."""
+        return self._directory.version if self._directory is not None else 0
+
+    def running(self) -> dict[str, int]:
+        """Return how many requests of this worker are at the replicas of each endpoint."""
+        endpoints = self._directory.endpoints.values() if self._directory is not None else ()
+        return {endpoint.name: sum(replica.shared.running for replica in endpoint.replicas) for endpoint in endpoints}
 
     def wall_s(self) -> float:
         return self.clock.now().timestamp()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from controlplane.contracts.snapshot import SnapshotReplica
 from controlplane.gateway.limits import Limits
 from controlplane.gateway.link import Link
+from controlplane.gateway.meter.shared_time import SharedTime
 from controlplane.gateway.routing.standing import Standing
 from controlplane.gateway.shared_table import digest_of
 
@@ -20,6 +21,7 @@ class Replica:
     def __init__(self, spec: SnapshotReplica, *, limits: Limits, context_for: ContextFor) -> None:
         self.spec = spec
         self.standing = Standing()
+        self.shared = SharedTime()
         self.revision = digest_of(spec.revision_id)
         self.home_seed = digest_of(spec.replica_id)
         self.cut_off = False

@@ -6,6 +6,7 @@ from controlplane.gateway.budget.budgets import Budgets
 from controlplane.gateway.directory import Endpoint
 from controlplane.gateway.errors import Refusal
 from controlplane.gateway.limits import Limits
+from controlplane.gateway.meter.metrics import Metrics
 from controlplane.gateway.request import Request
 from controlplane.gateway.routing.runs import Runs
 from controlplane.gateway.spool import Journal
@@ -45,6 +46,7 @@ class Surroundings(Protocol):
     queues: Queues
     suspects: Suspects
     runs: Runs
+    metrics: Metrics
 
     def time(self) -> float: ...
 

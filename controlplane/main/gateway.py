@@ -32,6 +32,7 @@ from controlplane.kit.log import configure_logging
 from controlplane.kit.loop import run_every
 from controlplane.main.gateway_files import open_archive
 from controlplane.main.gateway_leaves import GatewayLeaves, Loop
+from controlplane.main.gateway_metrics import metrics_of
 from controlplane.main.settings import ControlPlaneLink, GatewaySettings, read_settings
 
 _POLL_TIMEOUT_S = 5.0
@@ -109,7 +110,8 @@ async def _serve(
             partial(run_every, "spool", settings.ship_s, shipper.step),
             *leaves.loops(http),
         ]
-        await serve(hub, listener, loops, stop)
+        async with metrics_of(hub, settings, spool):
+            await serve(hub, listener, loops, stop)
         await spool.close(Closed(at_us=to_us(clock.now())))
 
 

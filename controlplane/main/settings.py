@@ -186,7 +186,7 @@ class GatewaySettings(Settings):
 
     `spool_bytes` is how much a worker writes down that the control plane has not taken; beyond, it answers nobody.
     `content_key` is a secret of this node that seals files and results of batches, at most `content_bytes` of them;
-    without it none are kept.
+    without it none are kept. `metrics_port` is where Prometheus reads on loopback, 0 for nowhere.
     """
 
     site: str
@@ -199,6 +199,7 @@ class GatewaySettings(Settings):
     poll_s: float = Field(default=0.5, gt=0)
     spool_bytes: int = Field(default=1024**3, ge=1024**2)
     ship_s: float = Field(default=0.5, gt=0)
+    metrics_port: int = Field(default=0, ge=0, le=65535)
     content_key: Path | None = None
     content_bytes: int = Field(default=20 * 1024**3, ge=1024**2)
 

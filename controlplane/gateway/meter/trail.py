@@ -1,12 +1,14 @@
 """What is told of one request: an intent before anything happens, and one outcome."""
 
-from collections.abc import Callable
+from math import log2
 
 from controlplane.gateway.budget.budgets import Hold
+from controlplane.gateway.meter.gaps import A_OCTAVE, SHORTEST_S, Gaps, percentile_us
 from controlplane.gateway.meter.usage import Usage
 from controlplane.gateway.records import Intent, Outcome, Result
+from controlplane.gateway.replica import Replica
 from controlplane.gateway.request import Request
-from controlplane.gateway.spool import Journal
+from controlplane.gateway.surroundings import Surroundings
 
 _FREE = frozenset({"tokenize", "count_tokens"})  # no model works for them
 CLIENT_LEFT = 499  # no status was sent; nginx's word for it
@@ -44,19 +46,57 @@ def to_intent(request: Request, hold: Hold) -> Intent:
 
 
 class Trail:
-    """Collects what is known of the answer; `end` writes it down once, and later calls do nothing."""
+    """Collects what is known of the answer; `end` writes it down once, and later calls do nothing.
 
-    __slots__ = ("_clock", "_journal", "_last", "_open", "_request", "bytes_out", "replica", "usage")
+    Times are of the process's own clock, in microseconds: the loop's knows whole milliseconds alone.
+    """
 
-    def __init__(self, journal: Journal, request: Request, clock: Callable[[], float]) -> None:
-        self._journal = journal
+    __slots__ = (
+        "_around",
+        "_clock",
+        "_first_s",
+        "_gaps",
+        "_last",
+        "_last_s",
+        "_open",
+        "_replica",
+        "_request",
+        "_seated_s",
+        "_sent_times",
+        "_shared_from_s",
+        "_waits_s",
+        "bytes_out",
+        "usage",
+    )
+
+    def __init__(self, around: Surroundings, request: Request) -> None:
+        self._around = around
         self._request = request
-        self._clock = clock
+        self._clock = around.time
         self._open = True
-        self.replica = ""
+        self._waits_s = self._seated_s = self._first_s = self._last_s = 0.0
+        self._gaps: Gaps | None = None
+        self._replica: Replica | None = None
+        self._sent_times = 0
+        self._shared_from_s = 0.0
         self.bytes_out = 0
         self._last = (b"", b"", b"")
         self.usage = Usage()
+
+    def waits(self) -> None:
+        """It waits for a seat from now on."""
+        self._waits_s = self._clock()
+
+    def seated(self) -> None:
+        self._seated_s = self._clock()
+
+    def sent_to(self, replica: Replica) -> None:
+        """A replica hears of it; it may be the second one."""
+        now_s = self._clock()
+        self._leave(now_s)
+        self._sent_times += 1
+        self.usage.dispatched = True
+        self._replica, self._shared_from_s = replica, replica.shared.enter(now_s)
 
     def answered(self, body: bytes) -> None:
         """Take note of a whole answer."""
@@ -67,8 +107,21 @@ class Trail:
 
     def sent(self, events: bytes) -> None:
         """Take note of whole events of a stream: they are read at its end, but for the first."""
-        if not self.bytes_out:
+        if not events:
+            return
+        now_s = self._clock()
+        if self.bytes_out:
+            gap_s = now_s - self._last_s
+            bucket = int(log2(gap_s * 1e6) * A_OCTAVE) if gap_s > SHORTEST_S else 0
+            gaps = self._gaps
+            if gaps is None:
+                self._gaps = {bucket: 1}
+            else:
+                gaps[bucket] = gaps.get(bucket, 0) + 1
+        else:
             self.usage.read_events(events)
+            self._first_s = now_s
+        self._last_s = now_s
         self.bytes_out += len(events)
         self._last = (self._last[1], self._last[2], events)  # the reason, the usage, the end
 
@@ -77,37 +130,62 @@ class Trail:
         if not self._open:
             return
         self._open = False
-        self.usage.read_events(b"".join(self._last))
-        request, usage = self._request, self.usage
-        duration_us = int((self._clock() - request.began_s) * 1e6)
-        work = request.work
-        self._journal.note(
-            Outcome(
-                agent=work.agent,
-                at_us=request.at_us + duration_us,
-                bytes_out=self.bytes_out,
-                code=code,
-                duration_us=duration_us,
-                endpoint=request.endpoint.name,
-                finish=usage.finish,
-                key=request.grant.key_id,
-                model=request.endpoint.model,
-                priority=work.priority,
-                project=request.grant.project,
-                replica=self.replica,
-                request=request.request_id.decode(),
-                result=result,
-                revision=request.endpoint.revision_id,
-                run=work.run,
-                spent=hold.settle(usage),
-                status=status,
-                step=work.step,
-                surface=request.surface.name,
-                tokens_cached=usage.tokens_cached,
-                tokens_in=usage.tokens_in,
-                tokens_out=usage.tokens_out,
-                tokens_reasoning=usage.tokens_reasoning,
-                workflow=work.workflow,
-                zone=request.endpoint.zone,
-            )
+        now_s, usage = self._clock(), self.usage
+        usage.read_events(b"".join(self._last))
+        self._leave(now_s)
+        if self._seated_s:
+            usage.wall_us = _to_us(now_s - self._seated_s)
+        outcome = self._outcome(now_s, result, status, code)
+        outcome.spent = hold.settle(usage)
+        self._around.journal.note(outcome)
+        self._around.metrics.ended(outcome, self._gaps)
+
+    def _leave(self, now_s: float) -> None:
+        """Count what of the replica's time was this request's."""
+        if self._replica is not None:
+            own_s = self._replica.shared.leave(now_s, self._shared_from_s)
+            self.usage.gpu_us += _to_us(own_s * self._request.endpoint.gpus)
+
+    def _outcome(self, now_s: float, result: Result, status: int, code: str) -> Outcome:
+        request, usage, gaps, replica = self._request, self.usage, self._gaps, self._replica
+        endpoint, work = request.endpoint, request.work
+        duration_us = _to_us(now_s - request.began_s)
+        waited_until_s = self._seated_s or now_s
+        return Outcome(
+            agent=work.agent,
+            at_us=request.at_us + duration_us,
+            bytes_out=self.bytes_out,
+            code=code,
+            context_tokens=endpoint.context_tokens,
+            duration_us=duration_us,
+            endpoint=endpoint.name,
+            finish=usage.finish,
+            gpu_us=usage.gpu_us,
+            itl_p50_us=percentile_us(gaps, 50) if gaps else None,
+            itl_p99_us=percentile_us(gaps, 99) if gaps else None,
+            key=request.grant.key_id,
+            model=endpoint.model,
+            priority=work.priority,
+            project=request.grant.project,
+            queue_us=_to_us(waited_until_s - self._waits_s) if self._waits_s else 0,
+            replica=replica.spec.replica_id if replica is not None else "",
+            request=request.request_id.decode(),
+            result=result,
+            retries=max(0, self._sent_times - 1),
+            revision=(replica.spec.revision_id if replica is not None else "") or endpoint.revision_id,
+            run=work.run,
+            status=status,
+            step=work.step,
+            surface=request.surface.name,
+            tokens_cached=usage.tokens_cached,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+            tokens_reasoning=usage.tokens_reasoning,
+            ttft_us=_to_us(self._first_s - request.began_s) if self._first_s else None,
+            workflow=work.workflow,
+            zone=endpoint.zone,
         )
+
+
+def _to_us(span_s: float) -> int:
+    return max(0, int(span_s * 1e6))

@@ -1,0 +1,68 @@
+"""What the workers of a node counted, a file for each: a worker that is started anew goes on where the last one was."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from controlplane.gateway.meter.metrics import Counted, merged
+from controlplane.kit.errors import Unavailable
+
+log = structlog.get_logger()
+
+MOST_WORKERS = 64
+
+
+class Slot:
+    """The place of one worker, held by a lock for as long as it lives."""
+
+    def __init__(self, folder: Path, number: int, lock: int) -> None:
+        self._folder = folder
+        self._path = folder / f"{number}.json"
+        self._lock = lock
+
+    def before(self) -> Counted:
+        """Return what this place counted before; its gauges are over."""
+        found = _read(self._path)
+        return Counted(found.series, found.refusals) if found is not None else Counted()
+
+    def write(self, counted: Counted) -> None:
+        """Let the others see it. Raises OSError; it is no record, so a power loss may take the last second of it."""
+        fresh = self._path.with_suffix(".new")
+        fresh.write_bytes(msgspec.json.encode(counted))
+        fresh.replace(self._path)
+
+    def all(self, own: Counted) -> Counted:
+        """Return what all workers counted; ours as it is now."""
+        others = [_read(path) for path in sorted(self._folder.glob("*.json")) if path != self._path]
+        return merged([own, *(other for other in others if other is not None)])
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+
+def take_slot(state_dir: Path) -> Slot:
+    """Take the first place that no living worker has. Raises Unavailable."""
+    folder = state_dir / "metrics"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for number in range(MOST_WORKERS):
+        lock = os.open(folder / f"{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        return Slot(folder, number, lock)
+    raise Unavailable(f"{MOST_WORKERS} workers count in {folder} already", remedy="stop the other gateway of this node")
+
+
+def _read(path: Path) -> Counted | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Counted)
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError) as error:  # another version's
+        log.warning("metrics.unreadable", file=str(path), error=str(error))
+        return None
