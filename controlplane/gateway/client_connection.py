@@ -85,8 +85,6 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # a stream protocol gets no other kind
         self._source = str((transport.get_extra_info("peername") or ("",))[0])
         self._hub.connections.add(self)
-        if self._hub.draining:
-            self.leave()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._phase = LEAVING
@@ -164,9 +162,9 @@ class ClientConnection(asyncio.Protocol):
         self._transport.abort()
 
     def finish_and_close(self) -> None:
-        """Close now, or after the answer that is on its way."""
+        """Close after the answer that is on its way; who has just come may still ask one thing."""
         self.keep_alive = False
-        if self._phase is IDLE or self._phase is HEAD:
+        if self._phase is IDLE and self._request_id:
             self.leave()
 
     def on_deadline(self) -> None:
@@ -355,7 +353,7 @@ class ClientConnection(asyncio.Protocol):
     # --- between requests
 
     def _rest(self) -> None:
-        if not self.keep_alive or self._hub.draining:
+        if not self.keep_alive:
             self.leave()
             return
         self._phase = IDLE

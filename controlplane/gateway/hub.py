@@ -54,7 +54,7 @@ class Hub:
         self.clock = clock
         self.time = clock.monotonic  # to the microsecond, and on the base of the loop's
         self.tick = asyncio.get_running_loop().time()
-        self.draining = False
+        self.draining = False  # every answer closes its connection
         self.connections: set[Watched] = set()
         self._directory: Directory | None = None
         self._replicas: dict[Identity, Replica] = {}

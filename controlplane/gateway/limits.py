@@ -33,4 +33,5 @@ class Limits:
     rest_s: float = 2.0  # a replica that could not be reached is asked last for this long
 
     drain_s: float = 30.0
+    relieved_s: float = 3600.0  # after a reload, while new workers serve already
     sweep_s: float = 0.5

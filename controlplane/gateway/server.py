@@ -12,6 +12,7 @@ import structlog
 
 from controlplane.gateway.client_connection import ClientConnection
 from controlplane.gateway.hub import Hub
+from controlplane.gateway.limits import Limits
 
 log = structlog.get_logger()
 
@@ -27,10 +28,35 @@ class Listener:
     context: ssl.SSLContext | None
 
 
+class Stop:
+    """Asked for by a signal; what runs then has `drain_s` to end."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.asked = asyncio.Event()
+        self.hurries = False
+
+    @property
+    def drain_s(self) -> float:
+        return self._limits.drain_s if self.hurries else self._limits.relieved_s
+
+    def now(self) -> None:
+        self.hurries = True
+        self.asked.set()
+
+    def relieved(self) -> None:
+        """Another worker has taken over: there is no hurry."""
+        self.asked.set()
+
+
 async def serve(
-    hub: Hub, listener: Listener, loops: Sequence[Callable[[], Coroutine[None, None, None]]], stop: asyncio.Event
+    hub: Hub,
+    listener: Listener,
+    loops: Sequence[Callable[[], Coroutine[None, None, None]]],
+    stop: Stop,
+    ready: Callable[[], None],
 ) -> None:
-    """Serve until `stop` is set, then finish what runs, for at most `drain_s`."""
+    """Serve until a stop is asked for, then finish what runs; `ready` is called when connections are taken."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
         lambda: ClientConnection(hub),
@@ -43,9 +69,10 @@ async def serve(
     gc.collect()
     gc.freeze()  # what start-up made lives for ever: no collection has to look at it again
     log.info("gateway.listening", address=listener.line.getsockname()[:2], tls=listener.context is not None)
-    await _first_of(stop, background)
+    ready()
+    await _first_of(stop.asked, background)
     server.close()
-    await _drain(hub)
+    await _drain(hub, stop)
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
@@ -68,13 +95,16 @@ async def _sweep(hub: Hub) -> None:
         hub.sweep()
 
 
-async def _drain(hub: Hub) -> None:
+async def _drain(hub: Hub, stop: Stop) -> None:
+    """Answer what was asked. Where there is no hurry, connections that wait for a request keep waiting for one."""
     hub.draining = True
-    for connection in tuple(hub.connections):
-        connection.finish_and_close()
     loop = asyncio.get_running_loop()
-    end = loop.time() + hub.limits.drain_s
-    while hub.connections and loop.time() < end:  # noqa: ASYNC110 - once in a process's life, and each removal is hot
+    began_s, hurried = loop.time(), False
+    while hub.connections and loop.time() < began_s + stop.drain_s:
+        if stop.hurries and not hurried:
+            hurried = True
+            for connection in tuple(hub.connections):
+                connection.finish_and_close()
         await asyncio.sleep(0.05)
     if hub.connections:
         log.warning("gateway.drain_ran_out", requests=len(hub.connections))
@@ -83,10 +113,12 @@ async def _drain(hub: Hub) -> None:
     hub.denials.settle(before_s=loop.time())
 
 
-def stop_on_signals() -> asyncio.Event:
-    """Return an event that SIGTERM or SIGINT sets."""
-    stop = asyncio.Event()
+def stop_on_signals(limits: Limits, *, relieved: bool) -> Stop:
+    """Return a stop that SIGTERM or SIGINT asks for, and SIGHUP where a worker can be `relieved` by another."""
+    stop = Stop(limits)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.now)
+    if relieved:
+        loop.add_signal_handler(signal.SIGHUP, stop.relieved)
     return stop

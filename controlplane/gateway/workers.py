@@ -1,16 +1,17 @@
-"""Several workers on one port: a parent that only starts them, starts dead ones again, and passes the stop on."""
+"""Several workers on one port: a parent that starts them, again where one died, renews them and passes the stop on."""
 
 import os
 import signal
 import socket
 import time
 from collections.abc import Callable
-from types import FrameType
+from dataclasses import dataclass
 
 import structlog
 
 log = structlog.get_logger()
 
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 _SOON_S = 1.0  # a worker that died younger than this waits before its next start
 
 
@@ -24,78 +25,127 @@ def bind(host: str, port: int) -> socket.socket:
     return line
 
 
-class Workers:
-    """`work` runs in each child and returns its exit status; its argument is a pipe that ends with the parent."""
+@dataclass
+class Place:
+    """One worker's part of the port. The parent holds its socket too: who has connected waits for the next worker."""
 
-    def __init__(self, count: int, work: Callable[[int], int], *, grace_s: float) -> None:
-        self._count = count
+    line: socket.socket
+    pid: int = 0
+    before: int = 0  # the worker that serves until this one listens
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a worker is given. `lifeline` is a pipe that ends with the parent; it calls `ready` once it listens."""
+
+    line: socket.socket
+    lifeline: int | None = None
+    ready: Callable[[], None] = lambda: None
+
+
+class Workers:
+    """`work` runs in each child and returns its exit status. SIGHUP lets new workers take over from the old."""
+
+    def __init__(self, lines: list[socket.socket], work: Callable[[Start], int], *, grace_s: float) -> None:
+        self._places = [Place(line) for line in lines]
         self._work = work
         self._grace_s = grace_s
         self._started_at: dict[int, float] = {}
-        self._stopping = False
         self._lifeline, self._our_end = os.pipe()
 
     def run(self) -> int:
         """Keep all workers running until SIGTERM or SIGINT; return 0 when every one ended in time."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        while not self._stopping:
-            while len(self._started_at) < self._count and not self._stopping:
-                self._start()
-            self._reap(block=True)
-        return self._finish()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # they are waited for: none comes in between two lines
+        while True:
+            for place in self._places:
+                if not place.pid:
+                    self._start(place)
+            number = signal.sigwait(_SIGNALS)
+            if number in {signal.SIGTERM, signal.SIGINT}:
+                return self._finish()
+            if number == signal.SIGHUP:
+                self._renew()
+            while (ended := self._reap()) is not None:
+                self._leave_place(*ended)
 
-    def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        self._stopping = True
-        for pid in self._started_at:
-            os.kill(pid, signal.SIGTERM)
+    def _renew(self) -> None:
+        """Start a new worker in every place where none is on its way already."""
+        log.info("workers.renewed")
+        for place in self._places:
+            if place.pid and not place.before:
+                place.before = place.pid
+                self._start(place)
 
-    def _start(self) -> None:
+    def _start(self, place: Place) -> None:
         pid = os.fork()
         if pid == 0:
-            self._become_worker()
+            self._become_worker(place)
+        place.pid = pid
         self._started_at[pid] = time.monotonic()
-        if self._stopping:  # the signal came between the fork and the line above
-            os.kill(pid, signal.SIGTERM)
         log.info("worker.started", pid=pid)
 
-    def _become_worker(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
+    def _become_worker(self, place: Place) -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         os.close(self._our_end)
+        for other in self._places:
+            if other is not place:
+                other.line.close()
         status = 1
         try:
-            status = self._work(self._lifeline)
+            status = self._work(Start(place.line, self._lifeline, lambda: _send_away(place.before)))
         except Exception as error:
             log.exception("worker.failed", error=str(error))
         finally:
             os._exit(status)
 
-    def _reap(self, *, block: bool) -> int | None:
-        """Take note of one worker that ended; return its exit status."""
+    def _reap(self) -> tuple[int, int, float] | None:
+        """Return process id, exit status and age in seconds of one worker that ended."""
         try:
-            pid, status = os.waitpid(-1, 0 if block else os.WNOHANG)
+            pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return None
         if pid == 0:
             return None
-        age_s = time.monotonic() - self._started_at.pop(pid, 0.0)
-        if not self._stopping:
-            log.warning("worker.died", pid=pid, status=os.waitstatus_to_exitcode(status), age_s=round(age_s, 1))
-            if age_s < _SOON_S:
-                time.sleep(_SOON_S)
-        return os.waitstatus_to_exitcode(status)
+        return pid, os.waitstatus_to_exitcode(status), time.monotonic() - self._started_at.pop(pid, 0.0)
+
+    def _leave_place(self, pid: int, status: int, age_s: float) -> None:
+        for place in self._places:
+            if place.before == pid:
+                place.before = 0
+                log.info("worker.relieved", pid=pid, status=status)
+            elif place.pid == pid:
+                log.warning("worker.died", pid=pid, status=status, age_s=round(age_s, 1))
+                place.pid, place.before = place.before, 0  # the one before serves on if the new one never listened
+                if age_s < _SOON_S and not place.pid:
+                    _close_queue(place)
+                    time.sleep(_SOON_S)
 
     def _finish(self) -> int:
+        for pid in self._started_at:
+            os.kill(pid, signal.SIGTERM)
         worst = False
         end = time.monotonic() + self._grace_s
         while self._started_at and time.monotonic() < end:
-            status = self._reap(block=False)
-            if status is None:
+            ended = self._reap()
+            if ended is None:
                 time.sleep(0.05)
             else:
-                worst = worst or (status not in {0, -signal.SIGTERM})
+                worst = worst or ended[1] not in {0, -signal.SIGTERM}
         for pid in self._started_at:
             os.kill(pid, signal.SIGKILL)
             worst = True
         return int(worst)
+
+
+def _send_away(pid: int) -> None:
+    """Let the worker before finish what it has: nobody new comes to it."""
+    if pid:
+        os.kill(pid, signal.SIGHUP)
+
+
+def _close_queue(place: Place) -> None:
+    """Give the place a socket that nobody connects to before a worker listens: this one may never come up."""
+    host, port = place.line.getsockname()[:2]
+    place.line.close()
+    place.line = bind(host, port)

@@ -3,8 +3,10 @@
 import argparse
 import asyncio
 import secrets
+import signal
 import socket
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from controlplane.gateway.spool import Spool
 from controlplane.gateway.spool_file import SpoolFile
 from controlplane.gateway.spool_folder import SpoolReader, make_spool
 from controlplane.gateway.suspects import Suspects
-from controlplane.gateway.workers import Workers, bind
+from controlplane.gateway.workers import Start, Workers, bind
 from controlplane.kit.clock import SystemClock, to_us
 from controlplane.kit.crypto import load_verify_key
 from controlplane.kit.errors import BadInput, RedoubtError, Unavailable
@@ -43,36 +45,42 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True, help="settings file (TOML)")
     path: Path = parser.parse_args().config
     configure_logging("gateway")
+    read = partial(read_settings, GatewaySettings, path)
     try:
-        sys.exit(run(read_settings(GatewaySettings, path)))
+        sys.exit(run(read(), read=read))
     except RedoubtError as error:
         sys.stderr.write(f"gateway: {error.detail}; {error.remedy}\n")
         sys.exit(error.exit_code)
 
 
-def run(settings: GatewaySettings, *, limits: Limits | None = None, context_for: ContextFor | None = None) -> int:
-    """Serve until SIGTERM; return the exit status. The bench gives its own `context_for`."""
+def run(
+    settings: GatewaySettings,
+    *,
+    limits: Limits | None = None,
+    context_for: ContextFor | None = None,
+    read: Callable[[], GatewaySettings] | None = None,
+) -> int:
+    """Serve until SIGTERM; return the exit status. The bench gives its own `context_for`.
+
+    Workers that take over after SIGHUP `read` the settings again, but for the address and their number.
+    """
     limits = limits or Limits()
     line = _bind(settings)
     if settings.workers == 1:
-        uvloop.run(_serve(settings, limits, context_for, line))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nobody could take over
+        uvloop.run(_serve(settings, limits, context_for, Start(line)))
         return 0
     host, port = line.getsockname()[:2]
 
-    def work(lifeline: int) -> int:
-        uvloop.run(_serve(settings, limits, context_for, bind(host, port), lifeline))
+    def work(start: Start) -> int:
+        uvloop.run(_serve(read() if read else settings, limits, context_for, start))
         return 0
 
-    return Workers(settings.workers, work, grace_s=limits.drain_s + 5).run()
+    lines = [line, *(bind(host, port) for _ in range(settings.workers - 1))]
+    return Workers(lines, work, grace_s=limits.drain_s + 5).run()
 
 
-async def _serve(
-    settings: GatewaySettings,
-    limits: Limits,
-    context_for: ContextFor | None,
-    line: socket.socket,
-    lifeline: int | None = None,
-) -> None:
+async def _serve(settings: GatewaySettings, limits: Limits, context_for: ContextFor | None, start: Start) -> None:
     clock = SystemClock()
     root = settings.state_dir / "spool"
     folder, lock = _make_spool(root)
@@ -83,10 +91,10 @@ async def _serve(
     hub.suspects = Suspects(SharedTable(settings.state_dir / "suspects", buckets=1 << 10))
     hub.archive = open_archive(settings, clock)
     hub.runs = _shared_runs(settings)
-    listener = Listener(line, leaves.listening())
-    stop = stop_on_signals()
-    if lifeline is not None:
-        asyncio.get_running_loop().add_reader(lifeline, stop.set)  # readable only at its end: the parent is gone
+    listener = Listener(start.line, leaves.listening())
+    stop = stop_on_signals(limits, relieved=start.lifeline is not None)
+    if start.lifeline is not None:
+        asyncio.get_running_loop().add_reader(start.lifeline, stop.now)  # readable only at its end: the parent is gone
     async with leaves.connect(_POLL_TIMEOUT_S) as http:
         follower = SnapshotFollower(
             http=http,
@@ -111,7 +119,7 @@ async def _serve(
             *leaves.loops(http),
         ]
         async with metrics_of(hub, settings, spool):
-            await serve(hub, listener, loops, stop)
+            await serve(hub, listener, loops, stop, start.ready)
         await spool.close(Closed(at_us=to_us(clock.now())))
 
 

@@ -1,10 +1,12 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 import uvloop
 
 from controlplane.kit.tls import CertificateFiles
+from tests.gateway.process import GatewayProcess, ReplicaThread, StandInControlPlane, gateway_process
 from tests.gateway.stage import Stage
 from tests.runner.conftest import site  # noqa: F401 - a fixture
 from tests.support.certificates import SiteCa, issue, make_site_ca
@@ -28,3 +30,25 @@ def gateway_files(gateway_ca: SiteCa) -> CertificateFiles:
 async def stage(gateway_files: CertificateFiles) -> AsyncIterator[Stage]:
     async with AsyncExitStack() as stack:
         yield Stage(gateway_files, stack)
+
+
+@pytest.fixture
+def control_plane() -> Iterator[StandInControlPlane]:
+    stand_in = StandInControlPlane()
+    yield stand_in
+    stand_in.go_away()
+
+
+@pytest.fixture
+def gateway(
+    tmp_path: Path, gateway_files: CertificateFiles, control_plane: StandInControlPlane
+) -> Iterator[GatewayProcess]:
+    with gateway_process(tmp_path, gateway_files, control_plane) as process:
+        yield process
+
+
+@pytest.fixture
+def replica(gateway_files: CertificateFiles) -> Iterator[ReplicaThread]:
+    thread = ReplicaThread(gateway_files.ca)
+    yield thread
+    thread.stop()

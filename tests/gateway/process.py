@@ -1,5 +1,6 @@
 """The gateway as a site runs it: a process, a settings file, and a control plane that can be away."""
 
+import asyncio
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from controlplane.contracts.snapshot import SignedSnapshot, Snapshot, SnapshotReplica
 from controlplane.kit.crypto import public_pem, sign
 from controlplane.kit.tls import CertificateFiles, client_context, server_context
-from tests.gateway.stage import KEY, key, snapshot
+from tests.gateway.stage import KEY, ScriptedReplica, key, say_hi, snapshot
 
 PATIENCE_S = 20.0
 
@@ -209,6 +210,27 @@ def gateway_process(
         yield gateway
     finally:
         gateway.kill()
+
+
+class ReplicaThread:
+    """A scripted replica beside a test that blocks."""
+
+    def __init__(self, ca: Path, script=say_hi) -> None:
+        self.replica = ScriptedReplica("replica_a", script)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self.replica.start(ca), self._loop).result(10)
+
+    def call(self, function) -> None:
+        self._loop.call_soon_threadsafe(function)
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.replica.stop(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0.05), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
 
 def until(holds: Callable[[], bool], within_s: float = PATIENCE_S) -> None:

@@ -6,59 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import pytest
 
 from controlplane.kit.tls import CertificateFiles
-from tests.gateway.process import GatewayProcess, StandInControlPlane, gateway_process, until
-from tests.gateway.stage import ASK, COMPLETION, STREAMED, Call, ScriptedReplica, say_hi
+from tests.gateway.process import GatewayProcess, ReplicaThread, StandInControlPlane, gateway_process, until
+from tests.gateway.stage import ASK, COMPLETION, STREAMED, Call
 from tests.support.certificates import SiteCa, make_issuer
 from tests.support.machine_listener import HOURS, Machines
-
-
-@pytest.fixture
-def control_plane() -> Iterator[StandInControlPlane]:
-    stand_in = StandInControlPlane()
-    yield stand_in
-    stand_in.go_away()
-
-
-@pytest.fixture
-def gateway(tmp_path: Path, gateway_files: CertificateFiles, control_plane: StandInControlPlane):
-    with gateway_process(tmp_path, gateway_files, control_plane) as process:
-        yield process
-
-
-class ReplicaThread:
-    """A scripted replica beside a test that blocks."""
-
-    def __init__(self, ca: Path, script=say_hi) -> None:
-        self.replica = ScriptedReplica("replica_a", script)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self.replica.start(ca), self._loop).result(10)
-
-    def call(self, function) -> None:
-        self._loop.call_soon_threadsafe(function)
-
-    def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self.replica.stop(), self._loop).result(10)
-        asyncio.run_coroutine_threadsafe(asyncio.sleep(0.05), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
-@pytest.fixture
-def replica(tmp_path: Path, gateway_files: CertificateFiles) -> Iterator[ReplicaThread]:
-    thread = ReplicaThread(gateway_files.ca)
-    yield thread
-    thread.stop()
 
 
 def chat(gateway: GatewayProcess, body: bytes = ASK) -> httpx.Response:

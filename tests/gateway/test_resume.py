@@ -202,8 +202,8 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("llama")
     subprocess.run([sys.executable, TINY, folder], check=True, capture_output=True)
     socket = folder / "s.sock"
-    words = {"model": folder / "practice-tiny.gguf", "alias": "m", "socket": socket, "context": 512, "parallel": 2}
-    options = [f"--{name}={value}" for name, value in {**words, "threads": 1}.items()]
+    words = {"model": folder / "practice-tiny.gguf", "alias": "m", "socket": socket, "context": 512, "work": "complete"}
+    options = [f"--{name}={value}" for name, value in {**words, "parallel": 2, "threads": 1}.items()]
     command = [sys.executable, "-m", "controlplane.runner.llama_cpp_server", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as engine:
         assert engine.stdout is not None
