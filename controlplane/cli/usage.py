@@ -1,18 +1,20 @@
-"""redoubt usage: GPU time by project, type, node or run, as the scheduler accounts for it."""
+"""redoubt usage: GPU time as the scheduler accounts for it, and tokens as the gateways tell of them."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from controlplane.cli.screen import Json, say, show, show_json
 from controlplane.cli.session import connect_as
 from controlplane.client.scheduler import SchedulerClient
+from controlplane.contracts.scheduler import RequestsBy, RequestsUsage, Usage
 from controlplane.kit.clock import SystemClock
 from controlplane.kit.errors import BadInput
 
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-WORDS = ("project", "type", "node", "job")
+GPU_WORDS = ("project", "type", "node", "job")
+TOKEN_WORDS = get_args(RequestsBy)
 Since = Annotated[str, typer.Option(help="A day or a time (UTC), or how long ago: 30d, 12h.")]
 
 
@@ -22,24 +24,54 @@ def usage(
     project: Annotated[str, typer.Option(help="One project with its teams; all that you may see.")] = "",
     since: Since = "30d",
     until: Annotated[str, typer.Option(help="A day or a time (UTC), itself not included; now.")] = "",
-    by: Annotated[str, typer.Option(help="project, type, node or job.")] = "project",
+    by: Annotated[
+        str,
+        typer.Option(
+            help="Of GPUs: project, type, node or job. Of tokens: team, workflow, agent, run, model, endpoint, key, "
+            "zone, day or hour, and project with --tokens."
+        ),
+    ] = "project",
+    tokens: Annotated[bool, typer.Option("--tokens", help="Tokens and requests, not GPU-seconds.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show GPU-seconds used, most first. What still runs counts up to now."""
-    if by not in WORDS:
-        raise BadInput(f"usage is not grouped by {by!r}", remedy=f"give --by {' | '.join(WORDS)}")
+    """Show what was used, most first: GPU-seconds, or tokens. What still runs on GPUs counts up to now."""
+    if by not in {*GPU_WORDS, *TOKEN_WORDS}:
+        known = ", ".join(dict.fromkeys((*GPU_WORDS, *TOKEN_WORDS)))
+        raise BadInput(f"usage is not grouped by {by!r}", remedy=f"give --by one of {known}")
     asked = {"project": project, "since": _time(since).isoformat(), "by": by}
     if until:
         asked["until"] = _time(until).isoformat()
     with connect_as(context, SchedulerClient) as client:
-        found = client.report_usage(**asked)
+        if tokens or by not in GPU_WORDS:
+            _show_tokens(client.report_requests(**asked), as_json=as_json)
+        else:
+            _show_gpus(client.report_usage(**asked), as_json=as_json)
+
+
+def _show_gpus(found: Usage, *, as_json: bool) -> None:
     if as_json:
         show_json(found.model_dump(mode="json"))
         return
-    columns = [(by.upper(), "key"), ("GPU SECONDS", "gpu_seconds"), ("STARTS", "starts"), ("RUNNING", "running")]
+    columns = [(found.by.upper(), "key"), ("GPU SECONDS", "gpu_seconds"), ("STARTS", "starts"), ("RUNNING", "running")]
     show(found.rows, columns, as_json=False, empty="no GPU was used in that time")
     known = f"{found.known_until:%Y-%m-%d %H:%M:%S} UTC" if found.known_until else "never; look at the reconciler"
     say(f"{found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC; accounting last asked: {known}")
+
+
+def _show_tokens(found: RequestsUsage, *, as_json: bool) -> None:
+    if as_json:
+        show_json(found.model_dump(mode="json"))
+        return
+    columns = [
+        (found.by.upper(), "key"), ("TOKENS IN", "tokens_in"), ("CACHED", "tokens_cached"),
+        ("TOKENS OUT", "tokens_out"), ("CALLS", "calls"), ("FAILED", "failures"), ("RETRIES", "retries"), ("GPU SECONDS", "gpu_seconds"),
+        ("FIRST TOKEN S", "first_token_s"),
+    ]  # fmt: skip
+    show(found.rows, columns, as_json=False, empty="no request ended in that time")
+    untold = sum(row.untold for row in found.rows)
+    if untold:
+        say(f"of {untold} requests the replica told no tokens")
+    say(f"hours that began from {found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC")
 
 
 def _time(text: str) -> datetime:

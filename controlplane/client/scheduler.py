@@ -16,5 +16,8 @@ class SchedulerClient(AdminClient):
     def get_apply(self, apply_id: str) -> shapes.Apply:
         return self.send("GET", ("scheduler", "applies", apply_id), None, shapes.Apply)
 
+    def report_requests(self, **asked: str) -> shapes.RequestsUsage:
+        return self.read("/usage/requests", shapes.RequestsUsage, **asked)
+
     def report_usage(self, **asked: str) -> shapes.Usage:
         return self.read("/usage", shapes.Usage, **asked)

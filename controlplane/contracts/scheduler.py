@@ -7,6 +7,9 @@ from pydantic import AwareDatetime
 from controlplane.contracts.strict import Answer, Strict
 
 By = Literal["project", "type", "node", "job"]
+RequestsBy = Literal[
+    "project", "team", "workflow", "agent", "run", "model", "endpoint", "key", "zone", "day", "hour"
+]  # fmt: skip
 
 
 class SchedulerThing(Answer):
@@ -62,6 +65,36 @@ class UsageRow(Answer):
     gpu_seconds: int
     starts: int
     running: int
+
+
+class RequestsRow(Answer):
+    """`untold` requests are those whose replica told no tokens; cached ones are among `tokens_in`.
+
+    Means are over the requests that have one: seconds in the queue, and to the first token of a stream.
+    """
+
+    key: str
+    calls: int
+    failures: int
+    untold: int
+    retries: int
+    tokens_in: int
+    tokens_out: int
+    tokens_cached: int
+    tokens_reasoning: int
+    gpu_seconds: float
+    queue_s: float
+    first_token_s: float | None
+
+
+class RequestsUsage(Answer):
+    """What requests of inference used, by the hours in which they ended."""
+
+    by: RequestsBy
+    project: str
+    since: AwareDatetime
+    until: AwareDatetime
+    rows: tuple[RequestsRow, ...]
 
 
 class Usage(Answer):

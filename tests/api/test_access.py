@@ -100,6 +100,7 @@ ROUTES = [
     ("POST", "/scheduler/applies"),
     ("GET", "/scheduler/applies/x"),
     ("GET", "/usage"),
+    ("GET", "/usage/requests"),
     ("POST", "/jobs"),
     ("GET", "/jobs"),
     ("POST", "/job-plans"),

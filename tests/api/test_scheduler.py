@@ -13,6 +13,8 @@ from controlplane.domains.scheduler.types import Kind
 from controlplane.domains.shares import service as shares
 from controlplane.domains.shares.types import ShareKind
 from controlplane.engines.scheduler import Account, UsedGpus
+from controlplane.gateway.records import Opened, Outcome
+from tests.domains.metering.test_spools import lines, ship
 from tests.support.control_plane import ControlPlane
 from tests.support.table_scheduler import TableScheduler
 
@@ -87,6 +89,61 @@ async def test_a_project_that_is_none_and_a_time_that_ends_first_are_refused(pla
 
     assert unknown.status_code == httpx.codes.NOT_FOUND
     assert backwards.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+
+
+@pytest.fixture
+async def requests(plane: ControlPlane, projects: None) -> None:
+    """Make three requests an hour ago: of a project, of its team, and of another project."""
+    async with plane.database.transaction() as tx:
+        at_us = int((tx.now - timedelta(hours=1)).timestamp() * 1e6)
+    told = [
+        Outcome(
+            at_us=at_us, bytes_out=1, code="", duration_us=1_000_000, endpoint="chat", key=f"key_{share}", project=share,
+            replica="replica_a", request=f"req_{share}", result="answered", status=200, tokens_in=tokens, tokens_out=1,
+            agent="reader", gpu_us=500_000, model="tiny", retries=1, run=f"run_{share}", ttft_us=ttft_us,
+            workflow="billing", zone="north",
+        )
+        for share, tokens, ttft_us in (("lab", 100, 10_000), ("vision", 40, 30_000), ("other", 7, None))
+    ]  # fmt: skip
+    answer = await ship(plane, 0, lines(Opened(at_us=at_us, node="gw1"), *told))
+    assert answer.status_code == httpx.codes.OK, answer.text
+
+
+@pytest.mark.parametrize(
+    ("by", "rows"),
+    [
+        ("project", {"lab": 140, "other": 7}),
+        ("team", {"": 107, "vision": 40}),
+        ("workflow", {"billing": 147}),
+        ("agent", {"reader": 147}),
+        ("model", {"tiny": 147}),
+        ("run", {"run_lab": 100, "run_vision": 40, "run_other": 7}),
+        ("zone", {"north": 147}),
+    ],
+)
+async def test_tokens_are_told_by_what_the_requests_were_for_most_first(plane, admin, requests, by, rows):
+    answer = (await get(plane, admin, "/usage/requests", by=by)).json()
+
+    assert [(row["key"], row["tokens_in"]) for row in answer["rows"]] == list(rows.items())
+
+
+async def test_a_row_of_requests_tells_calls_times_and_gpu_seconds(plane, admin, requests):
+    (row,) = (await get(plane, admin, "/usage/requests", by="project", project="lab")).json()["rows"]
+
+    assert row == {
+        "key": "lab", "calls": 2, "failures": 0, "untold": 0, "retries": 2, "tokens_in": 140, "tokens_out": 2,
+        "tokens_cached": 0, "tokens_reasoning": 0, "gpu_seconds": 1.0, "queue_s": 0.0, "first_token_s": 0.02,
+    }  # fmt: skip
+
+
+async def test_a_tenant_sees_the_tokens_of_its_own_project_alone(plane, requests):
+    tenant = await plane.person(Role.TENANT_USER, name="tim", project="lab")
+
+    own = (await get(plane, tenant, "/usage/requests", by="key")).json()
+    of_other = await get(plane, tenant, "/usage/requests", project="other")
+
+    assert [row["key"] for row in own["rows"]] == ["key_lab", "key_vision"]
+    assert of_other.status_code in {httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND}
 
 
 async def test_the_scheduler_is_shown_with_what_is_right_drifted_and_foreign(plane, admin, projects):

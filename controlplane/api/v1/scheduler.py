@@ -7,10 +7,11 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 
 from controlplane.contracts import scheduler as shapes
+from controlplane.domains.metering.types import Requests
 from controlplane.domains.scheduler import service as scheduler
 from controlplane.domains.scheduler.rules.plan import describe, things_of
 from controlplane.domains.scheduler.tables import ApplyAsk
-from controlplane.domains.scheduler.types import Situation, UsageBy
+from controlplane.domains.scheduler.types import RequestsBy, Situation, UsageBy
 from controlplane.web.actor import Person
 from controlplane.web.transaction import Transaction
 
@@ -71,6 +72,39 @@ async def report_usage(
             shapes.UsageRow(key=row.key, gpu_seconds=row.gpu_seconds, starts=row.starts, running=row.running)
             for row in found.rows
         ),
+    )
+
+
+@router.get("/usage/requests")
+async def report_requests(
+    tx: Transaction,
+    actor: Person,
+    *,
+    project: Annotated[str, Query(max_length=80)] = "",
+    since: Annotated[AwareDatetime, Query()] = BEGINNING,
+    until: Annotated[AwareDatetime | None, Query()] = None,
+    by: Annotated[shapes.RequestsBy, Query()] = "team",
+) -> shapes.RequestsUsage:
+    """Return tokens and requests of inference, grouped, by the hours that begin between two times."""
+    found = await scheduler.report_requests(tx, actor, project=project, since=since, until=until, by=RequestsBy(by))
+    rows = tuple(_to_requests(key, sums) for key, sums in found.rows)
+    return shapes.RequestsUsage(by=by, project=found.project, since=found.since, until=found.until, rows=rows)
+
+
+def _to_requests(key: str, sums: Requests) -> shapes.RequestsRow:
+    return shapes.RequestsRow(
+        key=key,
+        calls=sums.calls,
+        failures=sums.failures,
+        untold=sums.untold,
+        retries=sums.retries,
+        tokens_in=sums.tokens_in,
+        tokens_out=sums.tokens_out,
+        tokens_cached=sums.tokens_cached,
+        tokens_reasoning=sums.tokens_reasoning,
+        gpu_seconds=round(sums.gpu_us / 1e6, 3),
+        queue_s=round(sums.queue_us / 1e6 / sums.calls, 6) if sums.calls else 0.0,
+        first_token_s=round(sums.ttft_us / 1e6 / sums.ttft_calls, 6) if sums.ttft_calls else None,
     )
 
 

@@ -54,6 +54,7 @@ class UsageOf(StrEnum):
     ENDPOINT = "endpoint"
     MODEL = "model"
     ZONE = "zone"
+    RUN = "run"
     DAY = "day"
     HOUR = "hour"
 

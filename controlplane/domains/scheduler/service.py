@@ -1,5 +1,6 @@
 """What the scheduler ought to have, what it has, and who used how much of the site."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from controlplane.domains.allocation import service as allocation
@@ -10,10 +11,11 @@ from controlplane.domains.policy import service as policy
 from controlplane.domains.policy.types import Resource
 from controlplane.domains.scheduler import store
 from controlplane.domains.scheduler.rules.plan import compare
-from controlplane.domains.scheduler.rules.usage import group
+from controlplane.domains.scheduler.rules.usage import asked_of, group, group_requests
 from controlplane.domains.scheduler.tables import ApplyAsk
-from controlplane.domains.scheduler.types import Situation, UsageBy, UsageReport
+from controlplane.domains.scheduler.types import RequestsBy, RequestsReport, Situation, UsageBy, UsageReport
 from controlplane.domains.shares import service as shares
+from controlplane.domains.shares.types import Share
 from controlplane.engines.scheduler import SchedulerState
 from controlplane.kit.errors import BadInput, NotFound
 from controlplane.kit.ids import new_id
@@ -75,6 +77,31 @@ async def report_usage(
     used = await metering.sum_used_time(tx, since=since, until=ends_at, accounts=accounts)
     known_until = await metering.usage_known_until(tx)
     return UsageReport(by, project, since, ends_at, known_until, group(used, by, known))
+
+
+async def report_requests(
+    tx: Tx, actor: Actor, *, project: str, since: datetime, until: datetime | None, by: RequestsBy
+) -> RequestsReport:
+    """Return what requests used between two times, grouped; a tenant sees its own project alone."""
+    project = project or actor.project
+    await policy.require(tx, actor, "usage.read", Resource("usage", project or "site", project=project))
+    ends_at = until or tx.now
+    known = {share.name: share for share in await shares.list_all_shares(tx)}
+    names = _names_of(project, ends_at, since, known)
+    sums = await metering.sum_requests(tx, since=since, until=ends_at, of=asked_of(by), shares=names)
+    return RequestsReport(by, project, since, ends_at, group_requests(sums, by, known))
+
+
+def _names_of(project: str, ends_at: datetime, since: datetime, known: Mapping[str, Share]) -> list[str] | None:
+    """Return the shares to look at, None for all. Raises BadInput or NotFound."""
+    if ends_at <= since:
+        raise BadInput("the time ends before it begins", remedy="give --since before --until, and before now")
+    if not project:
+        return None
+    names = [name for name, share in known.items() if share.project == project]
+    if project not in names:
+        raise NotFound(f"no project {project}", remedy="redoubt project list")
+    return names
 
 
 async def _look(tx: Tx, *, takes_over: bool = False) -> Situation:

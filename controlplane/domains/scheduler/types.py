@@ -4,6 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
+from controlplane.domains.metering.types import Requests
 from controlplane.engines.scheduler import Account, Qos, Reservation, SchedulerState
 
 Thing: TypeAlias = Account | Qos | Reservation
@@ -71,6 +72,33 @@ class UsageBy(StrEnum):
     TYPE = "type"
     NODE = "node"
     JOB = "job"
+
+
+class RequestsBy(StrEnum):
+    """What requests of inference are added up by."""
+
+    PROJECT = "project"
+    TEAM = "team"
+    WORKFLOW = "workflow"
+    AGENT = "agent"
+    RUN = "run"
+    MODEL = "model"
+    ENDPOINT = "endpoint"
+    KEY = "key"
+    ZONE = "zone"
+    DAY = "day"
+    HOUR = "hour"
+
+
+@dataclass(frozen=True)
+class RequestsReport:
+    """Requests of one grouping between two times, as gateways told of them; "" is what nobody named."""
+
+    by: RequestsBy
+    project: str
+    since: datetime
+    until: datetime
+    rows: tuple[tuple[str, Requests], ...]
 
 
 @dataclass(frozen=True)
