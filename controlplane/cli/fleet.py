@@ -9,7 +9,7 @@ from controlplane.cli.incidents import INCIDENT_COLUMNS
 from controlplane.cli.screen import Json, say, show, show_json
 from controlplane.cli.session import connect
 from controlplane.contracts import admin
-from controlplane.contracts.keys import LEVELS
+from controlplane.contracts.levels import LEVELS
 from controlplane.sitespec.spec import Gpus, Node, Site
 from controlplane.sitespec.text import parse_site
 

@@ -8,6 +8,7 @@ import typer
 from controlplane.cli.screen import Json, say, show, show_json
 from controlplane.cli.session import connect
 from controlplane.contracts import keys as contracts
+from controlplane.contracts.levels import Classification
 from controlplane.contracts.snapshot import Priority
 
 keys = typer.Typer(no_args_is_help=True, help="Inference keys: for applications.")
@@ -23,9 +24,7 @@ def create_key(
     endpoint: Annotated[list[str] | None, typer.Option(help="Limit it to this endpoint; may be repeated.")] = None,
     zone: Annotated[list[str] | None, typer.Option(help="Limit it to this zone; may be repeated.")] = None,
     purpose: Annotated[list[str] | None, typer.Option(help="What it may be used for; may be repeated.")] = None,
-    classification: Annotated[
-        contracts.Classification, typer.Option(help="The highest that a prompt may have.")
-    ] = "internal",
+    classification: Annotated[Classification, typer.Option(help="The highest that a prompt may have.")] = "internal",
     source: Annotated[list[str] | None, typer.Option(help="Limit it to this network; may be repeated.")] = None,
     jurisdiction: Annotated[list[str] | None, typer.Option(help="Where its data may be (ISO 3166).")] = None,
     priority: Annotated[Priority, typer.Option(help="No request of it is served before this class.")] = "interactive",

@@ -1,10 +1,11 @@
 """Inference keys, as the admin API speaks of them."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AwareDatetime, Field
 
 from controlplane.contracts.admin import Name
+from controlplane.contracts.levels import Classification
 from controlplane.contracts.policy import Country
 from controlplane.contracts.snapshot import Priority
 from controlplane.contracts.strict import Answer, Strict
@@ -12,8 +13,6 @@ from controlplane.contracts.strict import Answer, Strict
 Purpose = Annotated[
     str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,39}$", description="lower-case letters, digits, . and -")
 ]
-Classification = Literal["public", "internal", "confidential", "secret"]
-LEVELS: tuple[Classification, ...] = ("public", "internal", "confidential", "secret")  # the place is the level
 
 
 class CreateKey(Strict):

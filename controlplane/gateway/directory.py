@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import get_args
 from urllib.parse import quote
 
 import msgspec
 
-from controlplane.contracts.keys import LEVELS
+from controlplane.contracts.levels import LEVELS
 from controlplane.contracts.snapshot import (
     Priority,
     Snapshot,
@@ -27,6 +27,7 @@ from controlplane.gateway.replica import Replica
 from controlplane.gateway.request import Work
 
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+_MOST_ADDRESSES = 1024
 _HEADER_SAFE = "!#$&'()*+,/:;=?@[]-._~ "
 
 
@@ -40,7 +41,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one secret of an inference key may use; `endpoints` or `zones` None means all, no `sources` any address.
+    """What one secret of an inference key may use; `endpoints` or `zones` None means all, `sources` None any address.
 
     Its data may be in `jurisdictions`, none means wherever the rest lets it. None of it is served before `priority`.
     """
@@ -53,7 +54,7 @@ class Grant:
     zones: frozenset[str] | None
     purposes: tuple[str, ...]
     classification: int
-    sources: tuple[IPv4Network | IPv6Network, ...]
+    sources: "Networks | None"
     jurisdictions: frozenset[str] = frozenset()
     priority: Priority = "interactive"
     _terms: dict[tuple[bytes, bytes], Terms] = field(default_factory=dict, compare=False)
@@ -64,8 +65,7 @@ class Grant:
 
     def lets_in(self, source: str) -> bool:
         """Say whether the key may come from this address. An address that cannot be read may not."""
-        address = _address(source)
-        return address is not None and any(address in network for network in self.sources)
+        return self.sources is None or self.sources.hold(source)
 
     def bounded(self, work: Work) -> Work:
         """Return the work in the class that the key lets it have."""
@@ -106,7 +106,27 @@ class Grant:
         return level
 
 
-@lru_cache(maxsize=1024)
+class Networks:
+    """Networks that keys may be used from. Keys with the same ones share this, and each address is looked at once."""
+
+    __slots__ = ("_known", "_networks")
+
+    def __init__(self, networks: tuple[str, ...]) -> None:
+        self._networks = tuple(ip_network(network) for network in networks)
+        self._known: dict[str, bool] = {}
+
+    def hold(self, source: str) -> bool:
+        known = self._known.get(source)
+        return self._look(source) if known is None else known
+
+    def _look(self, source: str) -> bool:
+        if len(self._known) >= _MOST_ADDRESSES:
+            self._known.clear()
+        address = _address(source)
+        held = self._known[source] = address is not None and any(address in network for network in self._networks)
+        return held
+
+
 def _address(source: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(source.partition("%")[0])
@@ -156,7 +176,7 @@ class Directory:
         grant = self._admitted.get(authorization) or self._look_up(authorization)
         if now >= grant.expires_at:
             raise WrongKey("the API key has expired", remedy="ask an operator for a new key", code="expired_api_key")
-        if grant.sources and not grant.lets_in(source):
+        if not grant.lets_in(source):
             detail = "the key may not be used from this address"
             raise KeyNotForThis(detail, remedy="call from one of the key's networks", code="address_not_allowed")
         return grant
@@ -245,15 +265,30 @@ def _grants(key: SnapshotKey) -> Iterator[tuple[bytes, Grant]]:
                 secret.secret_id,
                 key.project,
                 secret.expires_at,
-                frozenset(key.endpoints) or None,
-                frozenset(key.zones) or None,
-                key.purposes,
+                _names(key.endpoints) or None,
+                _names(key.zones) or None,
+                _same(key.purposes),
                 key.classification,
-                tuple(ip_network(source) for source in key.sources),
-                frozenset(key.jurisdictions),
+                _networks(key.sources),
+                _names(key.jurisdictions),
                 key.priority,
             ),
         )
+
+
+@lru_cache(maxsize=1024)  # ten thousand keys have few different bounds: one object for each, not one for each key
+def _names(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(names)
+
+
+@lru_cache(maxsize=1024)
+def _same(names: tuple[str, ...]) -> tuple[str, ...]:
+    return names
+
+
+@lru_cache(maxsize=1024)
+def _networks(networks: tuple[str, ...]) -> Networks | None:
+    return Networks(networks) if networks else None
 
 
 def _endpoint(endpoint: SnapshotEndpoint, replicas: dict[str, Replica]) -> Endpoint:

@@ -16,6 +16,7 @@ from controlplane.gateway.admission import judge_by
 from controlplane.kit.crypto import is_signed_by
 from controlplane.kit.durable_files import replace_file
 from controlplane.kit.errors import Refused, Unavailable
+from controlplane.kit.memory import give_back
 
 log = structlog.get_logger()
 
@@ -121,6 +122,7 @@ class SnapshotFollower:
             self._believe(signed)
         except (SnapshotRefused, ValueError) as error:
             log.warning("snapshot.refused", source="file", error=str(error))
+        give_back()
 
     async def poll(self) -> None:
         """Fetch once. Raises Unavailable or SnapshotRefused; what is served stays what it was."""
@@ -131,6 +133,7 @@ class SnapshotFollower:
         self._believe(signed)
         if self._version > before:
             await asyncio.to_thread(self._file.save, signed, self._version)
+            give_back()
 
     async def _fetch(self) -> SignedSnapshot | None:
         bearer = self._bearer()

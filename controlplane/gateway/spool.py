@@ -1,7 +1,8 @@
 """The spool of one worker: what it is about to do is on the disk before it is done.
 
 The event loop gathers lines; one thread writes them in groups, with one fdatasync for each group. A group leaves as
-soon as the thread is free, so a request alone waits for one fdatasync and a hundred at once for one as well. What
+soon as the thread is free, so a request alone waits for one fdatasync and a hundred at once for one as well. Above
+`_CROWD_PER_S` a group waits for the next millisecond: the thread's turns, not the lines, are what costs then. What
 nobody waits for (outcomes) leaves with the next group, or after `GROUP_S` at the latest.
 """
 
@@ -19,6 +20,8 @@ from controlplane.gateway.spool_file import SpoolFile
 log = structlog.get_logger()
 
 GROUP_S = 0.008
+_CROWD_PER_S = 1500  # requests a second
+_TICK_S = 0.001  # the loop's timers know no less
 _ALARM_AT = 0.8
 _MOST_KEPT = 50_000  # outcomes that wait for a disk that fails; beyond, an intent ends as `unknown`
 _LOG_EVERY_S = 10.0
@@ -64,6 +67,8 @@ class Spool:
         self._group.records.append(opened)  # kept in front until it is written, whatever the disk says at first
         self._busy = False
         self._soon = False
+        self._crowded = False
+        self._left_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -90,8 +95,7 @@ class Spool:
         self._group.records.append(intent)
         self._group.waiters.append(waiter)
         if not (self._busy or self._soon):
-            self._soon = True
-            self._loop.call_soon(self._flush)  # with all that this turn of the loop still brings
+            self._flush_soon()
 
     def note(self, record: Outcome | Denial) -> None:
         self._group.records.append(record)
@@ -118,6 +122,14 @@ class Spool:
             self._say("spool.not_closed", error=f"{type(error).__name__}: {error}")
         self._file.close()
 
+    def _flush_soon(self) -> None:
+        """Let the group leave with all that this turn of the loop, or this millisecond, still brings."""
+        self._soon = True
+        if self._crowded:
+            self._loop.call_later(_TICK_S, self._flush)
+        else:
+            self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
         self._soon = False
         if self._timer is not None:
@@ -126,6 +138,9 @@ class Spool:
         if self._busy or not self._group.records:
             return
         group, self._group = self._group, _Group()
+        now_s = self._loop.time()
+        self._crowded = len(group.waiters) > 1 + _CROWD_PER_S * (now_s - self._left_at)
+        self._left_at = now_s
         self._busy = True
         self._work.put(group)
 
@@ -158,7 +173,8 @@ class Spool:
         self._busy = False
         self._idle.set()
         if self._group.waiters:
-            self._flush()
+            if not self._soon:
+                self._flush_soon()
         elif self._group.records and self._timer is None:
             self._timer = self._loop.call_later(GROUP_S, self._flush)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self  # Any: a JSON Schema has no narrower ty
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from controlplane.contracts import mig
-from controlplane.contracts.keys import Classification
+from controlplane.contracts.levels import Classification
 from controlplane.sitespec.accounts import MOST_SLOTS
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]

@@ -22,8 +22,8 @@ _COMPLETION = (
     b'"usage":{"prompt_tokens":120,"completion_tokens":40,"total_tokens":160}}'
 )
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
-_PLAIN = _HEAD % (len(_COMPLETION), _COMPLETION)
-_STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+PLAIN = _HEAD % (len(_COMPLETION), _COMPLETION)
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def _event(number: int) -> bytes:
@@ -34,13 +34,13 @@ def _event(number: int) -> bytes:
     return b"%x\r\n%b\r\n" % (len(payload), payload)
 
 
-_STREAM = [_event(number) for number in range(EVENTS)]
+STREAM = [_event(number) for number in range(EVENTS)]
 _SMALL = {
     b"/v1/models": b'{"object":"list","data":[{"id":"chat","object":"model","created":1,"owned_by":"bench"}]}',
     b"/get_model_info": b'{"model_path":"chat","is_generation":true}',
     b"/get_server_info": b'{"model_path":"chat","served_model_name":"chat"}',
 }
-_LAST = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+LAST = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 
 
 class Engine(asyncio.Protocol):
@@ -72,17 +72,17 @@ class Engine(asyncio.Protocol):
         elif b'"stream":true' in request[-600:] or b'"stream": true' in request[-600:] or SLOW in request:
             self._sent = 0
             self._pause_s = _SLOW_S if SLOW in request else EVENT_S
-            self._stream(_STREAM_HEAD)
+            self._stream(STREAM_HEAD)
         else:
-            self.transport.write(_PLAIN)
+            self.transport.write(PLAIN)
 
     def _stream(self, before: bytes = b"") -> None:
         if self.transport.is_closing():
             return
         if self._sent == EVENTS and self._pause_s == EVENT_S:
-            self.transport.write(_LAST)
+            self.transport.write(LAST)
             return
-        self.transport.write(before + _STREAM[self._sent % EVENTS])
+        self.transport.write(before + STREAM[self._sent % EVENTS])
         self._sent += 1
         asyncio.get_running_loop().call_later(self._pause_s, self._stream)
 

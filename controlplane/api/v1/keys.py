@@ -8,6 +8,7 @@ from fastapi.responses import Response
 from controlplane.api.v1.paging import Paged, rows
 from controlplane.contracts import keys as contracts
 from controlplane.contracts.admin import Rows
+from controlplane.contracts.levels import LEVELS
 from controlplane.domains.keys import service as keys
 from controlplane.domains.keys.tables import InferenceKey
 from controlplane.domains.keys.types import Bounds
@@ -26,7 +27,7 @@ async def create_key(body: contracts.CreateKey, call: Posted) -> Response:
         endpoints=body.endpoints,
         zones=body.zones,
         purposes=body.purposes,
-        classification=contracts.LEVELS.index(body.classification),
+        classification=LEVELS.index(body.classification),
         sources=body.sources,
         jurisdictions=body.jurisdictions,
         priority=body.priority,
@@ -73,7 +74,7 @@ def to_key(row: InferenceKey) -> contracts.Key:
         endpoints=tuple(row.endpoints),
         zones=tuple(row.zones),
         purposes=tuple(row.purposes),
-        classification=contracts.LEVELS[row.classification],
+        classification=LEVELS[row.classification],
         sources=tuple(row.sources),
         jurisdictions=tuple(row.jurisdictions),
         priority=row.priority,

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from controlplane.contracts.keys import LEVELS
+from controlplane.contracts.levels import LEVELS
 from controlplane.gateway import routes
 from controlplane.gateway.batch.archive import Archive
 from controlplane.gateway.batch.records import BatchRecord
@@ -57,7 +57,7 @@ class LineDoor:
         try:
             if grant is None or now >= grant.expires_at:
                 raise WrongKey("the key of this batch is no longer valid", remedy="create it anew with another key")
-            if grant.sources and not grant.lets_in(creator.source):
+            if not grant.lets_in(creator.source):
                 detail = "the key of this batch may not be used from where it was created"
                 raise KeyNotForThis(detail, remedy="call from one of its networks", code="address_not_allowed")
             self._archive.must_keep(directory, grant)

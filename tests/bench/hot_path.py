@@ -1,0 +1,147 @@
+"""What the gateway's own code costs a request and a streamed event: `python -m tests.bench.hot_path [--profile]`.
+
+No socket, no disk, no second process: prepared bytes go through the same connection, exchange and link objects, and
+every line of the spool is made but not written. The figure is processor time, the least of many repetitions, and
+holds still on a busy machine.
+"""
+
+import argparse
+import asyncio
+import cProfile
+import pstats
+import time
+from collections.abc import Callable
+from typing import Any
+
+import uvloop
+
+from controlplane.contracts.snapshot import SnapshotReplica
+from controlplane.gateway.client_connection import ClientConnection
+from controlplane.gateway.hub import Hub
+from controlplane.gateway.limits import Limits
+from controlplane.gateway.link import Link
+from controlplane.gateway.records import Chain, Denial, Intent, Outcome
+from controlplane.gateway.replica import Replica
+from controlplane.gateway.spool import Waiter
+from controlplane.kit.clock import SystemClock
+from tests.bench.load import request
+from tests.bench.measured_site import KEY, snapshot
+from tests.bench.mock_engine import EVENTS, LAST, PLAIN, STREAM, STREAM_HEAD
+
+_REPETITIONS = 40
+_REQUESTS = 200
+
+
+class Wire:
+    """A transport that keeps nothing."""
+
+    def write(self, data: bytes) -> None:
+        self.wrote = data
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_extra_info(self, _name: str) -> tuple[str, int]:
+        return ("127.0.0.1", 1)
+
+
+class Lines:
+    """A journal whose disk costs nothing."""
+
+    def __init__(self) -> None:
+        self._chain = Chain()
+
+    def intend(self, intent: Intent, waiter: Waiter) -> None:
+        self._chain.add(intent)
+        waiter.recorded()
+
+    def note(self, record: Outcome | Denial) -> None:
+        self._chain.add(record)
+
+
+class Bench:
+    """One client, one link to a replica, and everything between them."""
+
+    def __init__(self) -> None:
+        journal: Any = Lines()
+        self._hub = Hub(limits=Limits(), clock=SystemClock(), context_for=lambda _: None, journal=journal)
+        spec = SnapshotReplica(replica_id="replica_bench", host="127.0.0.1", port=9, certificate_pem="")
+        self._hub.adopt(snapshot((spec,)))
+        wire: Any = Wire()
+        self._client, self._wire = ClientConnection(self._hub), wire
+        self._client.connection_made(wire)
+        self._link, self._link_wire = self._make_link(), Wire()
+
+    def _make_link(self) -> Link:
+        (replica,) = _replicas(self._hub)
+        link, wire = Link(replica, self._hub.limits.answer_bytes), Wire()
+        link._transport = wire  # type: ignore[assignment]  # noqa: SLF001 - connected without a socket
+        replica.link_freed(link)
+        return link
+
+    def plain(self, prompt_bytes: int) -> Callable[[], int]:
+        """Return what does many requests and says how many."""
+        asked = request(KEY, prompt_bytes, stream=False)
+
+        def run() -> int:
+            for _ in range(_REQUESTS):
+                self._client.data_received(asked)
+                self._link.data_received(PLAIN)
+            return _REQUESTS
+
+        return run
+
+    def stream(self) -> Callable[[], int]:
+        """Return what passes many events and says how many; requests are a small part of it."""
+        asked = request(KEY, 600, stream=True)
+
+        def run() -> int:
+            for _ in range(10):
+                self._client.data_received(asked)
+                self._link.data_received(STREAM_HEAD)
+                for event in STREAM:
+                    self._link.data_received(event)
+                self._link.data_received(LAST)
+            return 10 * EVENTS
+
+        return run
+
+    def check(self) -> None:
+        if not self._wire.wrote.startswith(b"HTTP/1.1 200"):
+            raise SystemExit(f"no answer but {self._wire.wrote[:300]!r}")
+
+
+def _replicas(hub: Hub) -> list[Replica]:
+    return list(hub._replicas.values())  # noqa: SLF001 - what no client of the hub needs
+
+
+def least_us(run: Callable[[], int]) -> float:
+    """Return the least processor time of one, in microseconds."""
+    found = []
+    for _ in range(_REPETITIONS):
+        began = time.thread_time_ns()
+        done = run()
+        found.append((time.thread_time_ns() - began) / done / 1e3)
+    return min(found)
+
+
+async def main(*, profile: bool) -> None:
+    bench = Bench()
+    works = {"plain": bench.plain(600), "plain 32 kB": bench.plain(32_000), "event": bench.stream()}
+    for name, run in works.items():
+        run()
+        if name == "plain":
+            bench.check()
+        print(f"{name}: {least_us(run):.2f} us")
+    if profile:
+        with cProfile.Profile() as profiler:
+            for _ in range(20):
+                works["plain"]()
+        pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
+    await asyncio.sleep(0)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", action="store_true", help="say where the time of a plain request goes")
+    uvloop.run(main(profile=parser.parse_args().profile))
