@@ -14,6 +14,66 @@ _FINISH = re.compile(rb'"(?:finish|stop)_reason":[ \t]*"([a-z_]{1,32})"')
 _FINAL = (b"message_delta", b"response.completed", b"response.incomplete", b"response.failed")
 
 
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class _Told(msgspec.Struct, gc=False):
+    """A usage object, in whatever dialect; no field is there in all of them."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    input_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+    output_tokens_details: _Details | None = None
+
+    @property
+    def tokens_in(self) -> int | None:
+        if self.prompt_tokens is not None or self.input_tokens is None:
+            return self.prompt_tokens
+        return self.input_tokens + (self.cache_read_input_tokens or 0) + (self.cache_creation_input_tokens or 0)
+
+    @property
+    def cached(self) -> int | None:
+        details = self.prompt_tokens_details or self.input_tokens_details
+        if details is not None:
+            return details.cached_tokens
+        return self.cache_read_input_tokens if self.cached_tokens is None else self.cached_tokens
+
+
+class _Choice(msgspec.Struct, gc=False):
+    finish_reason: str | None = None
+
+
+class _Answer(msgspec.Struct, gc=False):
+    """The little that is read of an answer; the rest is passed over."""
+
+    usage: _Told | None = None
+    choices: tuple[_Choice, ...] = ()
+    stop_reason: str | None = None
+    status: str | None = None
+
+    @property
+    def finish(self) -> str:
+        if self.choices:
+            return self.choices[-1].finish_reason or ""
+        if self.stop_reason is not None:
+            return self.stop_reason
+        if self.usage is None or self.usage.output_tokens is None:
+            return ""
+        return "length" if self.status == "incomplete" else "stop"
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
+
+
 class Usage(msgspec.Struct, gc=False):
     """Tokens None where the replica has not told; `events` is how many the client was sent.
 
@@ -32,15 +92,35 @@ class Usage(msgspec.Struct, gc=False):
     finish: str = ""
 
     def read_answer(self, body: bytes) -> None:
-        """Take note of what a whole answer tells. The last word counts: before it may stand what the client sent."""
+        """Take note of what a whole answer tells."""
+        try:
+            told = _ANSWER.decode(body)
+        except (msgspec.DecodeError, RecursionError):
+            self._read_odd_answer(body)
+            return
+        self.finish = told.finish
+        if told.usage is not None:
+            self._count(told.usage)
+            self.tokens_out = self.tokens_out or 0  # what completes nothing tells of its prompt alone
+
+    def _count(self, told: "_Told") -> None:
+        self.tokens_in = told.tokens_in
+        self.tokens_cached = told.cached
+        if told.completion_tokens is not None:
+            self.tokens_out, details = told.completion_tokens, told.completion_tokens_details
+        else:
+            self.tokens_out, details = told.output_tokens, told.output_tokens_details
+        if details is not None:
+            self.tokens_reasoning = details.reasoning_tokens
+
+    def _read_odd_answer(self, body: bytes) -> None:
+        """Read what has other types than it should. The last word counts: before it may stand what the client sent."""
         at = body.rfind(b'"usage"')
         found = _USAGE.match(body, at) if at >= 0 else None
         if found is not None:
             self._take(found[1], final=True)
-            self.tokens_out = self.tokens_out or 0  # what completes nothing tells of its prompt alone
+            self.tokens_out = self.tokens_out or 0
         self._finish(body)
-        if not self.finish and b'"output_tokens"' in body:
-            self.finish = _of_response(body)
 
     def read_events(self, payload: bytes) -> None:
         """Take note of what whole events tell. Only the first and the last ones of a stream tell anything."""
