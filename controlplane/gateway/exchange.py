@@ -291,7 +291,9 @@ class Exchange:
         self._look_again()
 
     def _look_again(self) -> None:
-        at_s = min(self._step_ends_s, self._all_ends_s)
+        at_s, ends_s = self._step_ends_s, self._all_ends_s
+        if ends_s < at_s:  # noqa: PLR1730 - five times a request, and min() is a call
+            at_s = ends_s
         if self._stream is not None:
             at_s = min(at_s, self._around.tick + self._around.limits.heartbeat_s)
         self._client.deadline = at_s
