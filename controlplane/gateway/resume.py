@@ -10,12 +10,12 @@ from controlplane.gateway.request import Request
 
 _CONDENSE_AT = 4 * 1024
 _MOST_SAID = 32 * 1024  # about 8,000 tokens: a stream that has said more is not remembered
-_STRING = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
+_STRING = rb' ?"([^"\\]*(?:\\.[^"\\]*)*)"'
 _TEXT: Final = {"chat": re.compile(rb'"content":' + _STRING), "completions": re.compile(rb'"text":' + _STRING)}
 _NOT_TEXT = re.compile(
-    rb'"(?:tool_calls|logprobs|audio)":[\[{]|"(?:reasoning(?:_content)?|refusal)":"[^"]|"function_call":\{'
+    rb'"(?:tool_calls|logprobs|audio)": ?[\[{]|"(?:reasoning(?:_content)?|refusal)": ?"[^"]|"function_call": ?\{'
 )
-_FINISHED = b'"finish_reason":"'
+_FINISHED = re.compile(rb'"finish_reason": ?"')
 # What another engine cannot take up in the middle: a grammar, a count of the tokens so far, a dice that was thrown.
 _NO_RESUME: Final = frozenset(
     {
@@ -74,7 +74,7 @@ class Recall:
         words = [word for word in self._text.findall(events) if word]
         self.said += b"".join(words)
         self.tokens += sum(1 if word.isascii() and b"\\u" not in word else len(word) for word in words)
-        self.finished = self.finished or _FINISHED in events
+        self.finished = self.finished or bool(_FINISHED.search(events))
         self.text_only = self.text_only and len(self.said) <= _MOST_SAID and not _NOT_TEXT.search(events)
         if not self.text_only:
             self.said = b""
@@ -135,7 +135,8 @@ class _Role(msgspec.Struct):
     role: str
 
 
-_SAME = re.compile(rb'"(id|created|system_fingerprint)":("[^"\\]*"|[0-9]+)')
+_SAME = re.compile(rb'"(id|created|system_fingerprint)": ?("[^"\\]*"|[0-9]+)')
+_ROLE = re.compile(rb'"role": ?"assistant", ?')
 _COUNT = re.compile(rb'"(prompt|completion|cached)_tokens":[ \t]*([0-9]{1,15})')
 
 
@@ -148,8 +149,9 @@ class Splice:
         self._tokens = tokens
 
     def mend(self, events: bytes) -> bytes:
-        events = _SAME.sub(self._as_first, events).replace(b'"role":"assistant",', b"")
-        return _COUNT.sub(self._recount, events) if b'"usage":{' in events else events
+        events = _SAME.sub(self._as_first, events)
+        events = _ROLE.sub(b"", events)
+        return _COUNT.sub(self._recount, events) if b'"usage"' in events else events
 
     def _as_first(self, field: re.Match[bytes]) -> bytes:
         name = bytes(field[1])
