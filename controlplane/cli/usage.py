@@ -63,10 +63,16 @@ def _show_tokens(found: RequestsUsage, *, as_json: bool) -> None:
         show_json(found.model_dump(mode="json"))
         return
     columns = [
-        (found.by.upper(), "key"), ("TOKENS IN", "tokens_in"), ("CACHED", "tokens_cached"),
-        ("TOKENS OUT", "tokens_out"), ("CALLS", "calls"), ("FAILED", "failures"), ("RETRIES", "retries"), ("GPU SECONDS", "gpu_seconds"),
+        (found.by.upper(), "key"),
+        ("TOKENS IN", "tokens_in"),
+        ("CACHED", "tokens_cached"),
+        ("TOKENS OUT", "tokens_out"),
+        ("CALLS", "calls"),
+        ("FAILED", "failures"),
+        ("RETRIES", "retries"),
+        ("GPU SECONDS", "gpu_seconds"),
         ("FIRST TOKEN S", "first_token_s"),
-    ]  # fmt: skip
+    ]
     show(found.rows, columns, as_json=False, empty="no request ended in that time")
     untold = sum(row.untold for row in found.rows)
     if untold:

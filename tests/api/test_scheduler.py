@@ -98,7 +98,7 @@ async def requests(plane: ControlPlane, projects: None) -> None:
         at_us = int((tx.now - timedelta(hours=1)).timestamp() * 1e6)
     told = [
         Outcome(
-            at_us=at_us, bytes_out=1, code="", duration_us=1_000_000, endpoint="chat", key=f"key_{share}", project=share,
+            at_us=at_us, bytes_out=1, code="", duration_us=10**6, endpoint="chat", key=f"key_{share}", project=share,
             replica="replica_a", request=f"req_{share}", result="answered", status=200, tokens_in=tokens, tokens_out=1,
             agent="reader", gpu_us=500_000, model="tiny", retries=1, run=f"run_{share}", ttft_us=ttft_us,
             workflow="billing", zone="north",

@@ -119,13 +119,17 @@ async def sum_requests(
 async def _sum_runs(tx: Tx, *, since: datetime, until: datetime, shares: Sequence[str] | None) -> dict[str, Requests]:
     """Add up single requests: runs are too many for sums of their own, and over when their requests are forgotten."""
     row = InferenceRequest
-    added = {
-        "calls": func.count(), "failures": func.count().filter(row.result.in_(FAILED)),
-        "untold": func.count().filter(row.tokens_in.is_(None), row.result != "failed"), "ttft_calls": func.count(row.ttft_us),
-    }  # fmt: skip
+    told_nothing = row.tokens_in.is_(None) & (row.result != "failed")
+    counts = {
+        "calls": func.count(),
+        "failures": func.count().filter(row.result.in_(FAILED)),
+        "untold": func.count().filter(told_nothing),
+        "ttft_calls": func.count(row.ttft_us),
+    }
+    names = [field.name for field in fields(Requests)]
     sums = [
-        added.get(f.name, func.coalesce(func.sum(getattr(row, f.name, 0)), 0)).cast(BigInteger)
-        for f in fields(Requests)
+        (counts[name] if name in counts else func.coalesce(func.sum(getattr(row, name)), 0)).cast(BigInteger)
+        for name in names
     ]
     query = select(row.run, *sums).where(row.ended_at >= since, row.ended_at < until, row.run != "").group_by(row.run)
     if shares is not None:
