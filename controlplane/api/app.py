@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI
 
 from controlplane.api import oauth
 from controlplane.api.errors import add_error_handlers
+from controlplane.api.snapshot_watch import SnapshotWatch
 from controlplane.api.v1 import (
     allocation,
     approvals,
@@ -65,6 +66,7 @@ class Surroundings:
     describes_itself: bool = False
     authority: Authority | None = None  # what issues machines' leaves; the box has none
     issuer: Issuer | None = None
+    snapshot_watch: SnapshotWatch | None = None  # without one every question is answered at once
     project_slots: int = 16  # how many projects the site has users, homes and ports for
 
 
@@ -100,6 +102,7 @@ def _make_app(given: Surroundings, title: str, routers: list[APIRouter]) -> Fast
     app.state.run_lease_s = given.run_lease_s
     app.state.gateway_token = given.gateway_token
     app.state.denials = DenialCounter()
+    app.state.snapshot_watch = given.snapshot_watch
     app.add_middleware(Guard, names=given.names, limits=given.limits)
     app.state.authority = given.authority
     app.state.means = given.means

@@ -21,6 +21,7 @@ from controlplane.kit.memory import give_back
 log = structlog.get_logger()
 
 _PATH = "/api/v1/gateway/snapshot"
+WAIT_S = 2.0  # the control plane answers when there is a newer one, or after this long
 _NO_NEWER = 204
 _OK = 200
 
@@ -139,7 +140,7 @@ class SnapshotFollower:
         bearer = self._bearer()
         headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
         try:
-            response = await self._http.get(_PATH, params={"after": self._version}, headers=headers)
+            response = await self._http.get(_PATH, params={"after": self._version, "wait_s": WAIT_S}, headers=headers)
         except httpx.HTTPError as error:
             raise Unavailable(f"the control plane does not answer: {error!r}", remedy="look at its service") from None
         if response.status_code == _NO_NEWER:

@@ -9,6 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from controlplane.api.app import LOOPBACK, Surroundings, make_admin_app, make_machine_app
+from controlplane.api.snapshot_watch import WATCH_S, SnapshotWatch
 from controlplane.console.app import add_console
 from controlplane.domains.factors.rules.passkeys import host_of
 from controlplane.domains.pki.service import Authority
@@ -46,6 +47,7 @@ async def serve(settings: ApiSettings) -> None:
     recorder = await start_recorder(settings.audit, "api", database, means.aside)
     token = settings.gateway_token_file.read_text().strip() if settings.gateway_token_file else None
     issuer = make_issuer(settings.origin, settings.oauth)
+    watch = SnapshotWatch(database)
     given = Surroundings(
         settings.site,
         database,
@@ -56,6 +58,7 @@ async def serve(settings: ApiSettings) -> None:
         describes_itself=settings.describes_itself,
         authority=authority,
         issuer=issuer,
+        snapshot_watch=watch,
         project_slots=settings.project_slots,
     )
     apps = [make_admin_app(given)]
@@ -73,6 +76,7 @@ async def serve(settings: ApiSettings) -> None:
         tasks.append(
             asyncio.create_task(run_every("own_certificates", OWN_LEAVES_S, partial(_renew_own, own, database)))
         )
+    tasks.append(asyncio.create_task(run_every("snapshots", WATCH_S, watch.step)))
     counters: list[DenialCounter] = [app.state.denials for app in apps]
     tasks.append(asyncio.create_task(run_every("beat", BEAT_S, lambda: _beat(database, counters))))
     try:

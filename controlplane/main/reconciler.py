@@ -46,7 +46,7 @@ from controlplane.main.wiring import open_database
 
 SEAL_S = 1.0
 SWEEP_S = 3600.0
-PUBLISH_S = 0.3
+PUBLISH_S = 0.2
 INCIDENTS_S = 2.0
 USAGE_S = 5.0
 SCHEDULER_S = 10.0

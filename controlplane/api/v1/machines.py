@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
+from controlplane.api.snapshot_watch import wait_for_newer
 from controlplane.contracts import budgets as contracts
 from controlplane.contracts.agent import NodeReport
 from controlplane.contracts.snapshot import SignedSnapshot
@@ -36,8 +37,8 @@ async def report(body: NodeReport, peer: NodePeer, tx: Transaction) -> None:
 
 
 @router.get("/gateway/snapshot", response_model=SignedSnapshot, responses={204: {"description": "nothing newer"}})
-async def snapshot(actor: Gateway, tx: Transaction, after: Annotated[int, Query(ge=0)] = 0) -> Response:
-    """Return the newest signed snapshot, or 204 when version `after` is the newest."""
+async def snapshot(after: Annotated[int, Depends(wait_for_newer)], actor: Gateway, tx: Transaction) -> Response:
+    """Return the newest signed snapshot, or 204 when version `after` is the newest, after `wait_s` at the latest."""
     newest = await snapshots.newest_snapshot(tx, actor, after=after)
     if newest is None:
         return Response(status_code=204)

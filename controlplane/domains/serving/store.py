@@ -120,6 +120,10 @@ async def find_newest_snapshot(tx: Tx) -> PublishedSnapshot | None:
     return (await tx.session.scalars(query)).one_or_none()
 
 
+async def find_newest_version(tx: Tx) -> int:
+    return await tx.session.scalar(select(func.max(PublishedSnapshot.version))) or 0
+
+
 async def delete_snapshots_before(tx: Tx, version: int) -> None:
     await tx.session.execute(delete(PublishedSnapshot).where(PublishedSnapshot.version < version))
 

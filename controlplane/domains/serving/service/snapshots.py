@@ -42,6 +42,11 @@ async def newest_snapshot(tx: Tx, actor: Actor, *, after: int) -> PublishedSnaps
     return newest if newest is not None and newest.version != after else None
 
 
+async def newest_version(tx: Tx) -> int:
+    """Return the newest version, 0 before the first. For who watches it."""
+    return await store.find_newest_version(tx)
+
+
 async def publish_snapshot(tx: Tx, actor: Actor, *, site: str, key: Ed25519PrivateKey, lifetime: timedelta) -> bool:
     """Sign what gateways may serve, when it changed or half of the last one's life is over; say whether it was."""
     await policy.require(tx, actor, "snapshot.publish", site)
