@@ -71,13 +71,14 @@ class BudgetDetail(Budget):
 class AskAllotment(Strict):
     """Of one account, over the whole life of the worker that asks; amounts as in the spool.
 
-    `granted` is what it will not go beyond until it hears more, `used` what it has spent and holds, `wanted` what it
-    must have, `ahead` what it would soon use beyond that.
+    `granted` is what it will not go beyond until it hears more, `used` what it has spent and holds, of which `spent` is
+    settled, `wanted` what it must have, `ahead` what it would soon use beyond that.
     """
 
     account: Word
     granted: Count
     used: Count
+    spent: Count
     wanted: Count
     ahead: Count
 

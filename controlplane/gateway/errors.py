@@ -9,7 +9,7 @@ Refusal
 ├── NotHere 451
 ├── ReplicaLost 502
 ├── NoReplica 503, NoSnapshot 503, NotRecorded 503
-├── BudgetRanOut 429
+├── BudgetExhausted 429, BudgetRanOut 429, BudgetUnknown 503, TooManyBudgets 503
 └── TooSlow 408, ReplicaTooSlow 504, DeadlinePassed 504
 """
 
@@ -23,7 +23,7 @@ class Refusal(RedoubtError):
     """A request that gets no completion; `param` names the field at fault."""
 
     type: ClassVar[str] = "invalid_request_error"
-    retry_after_s: ClassVar[int] = 0
+    retry_after_s: int = 0
 
     def __init__(self, detail: str, *, remedy: str, param: str | None = None, code: str = "") -> None:
         super().__init__(detail, remedy=remedy, code=code)
@@ -141,6 +141,33 @@ class ReplicaTooSlow(Refusal):
 class DeadlinePassed(Refusal):
     status = 504
     kind = "deadline_passed"
+    type = "server_error"
+
+
+class BudgetExhausted(Refusal):
+    """`retry_after_s` is when the period ends, or soon where others may give something back; 0 is never."""
+
+    status = 429
+    kind = "budget_exhausted"
+    type = "insufficient_quota"
+
+    def __init__(self, detail: str, *, remedy: str, retry_after_s: int) -> None:
+        super().__init__(detail, remedy=remedy)
+        self.retry_after_s = retry_after_s
+
+
+class BudgetUnknown(Refusal):
+    """What this gateway was given is used, and the control plane does not answer."""
+
+    status = 503
+    kind = "budget_unknown"
+    type = "service_unavailable"
+    retry_after_s = 5
+
+
+class TooManyBudgets(Refusal):
+    status = 503
+    kind = "too_many_budgets"
     type = "server_error"
 
 

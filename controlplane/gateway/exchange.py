@@ -268,6 +268,9 @@ class Exchange:
         self._stop()
         self._over("cancelled", CLIENT_LEFT)
 
+    def renews(self) -> bool:
+        return self._live
+
     def hold_over(self) -> None:
         """What it may use is used up: a stream ends as if the model had come to its limit."""
         self._stop()

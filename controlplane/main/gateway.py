@@ -7,12 +7,19 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import httpx
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from controlplane.gateway.budget.accounts import Accounts
+from controlplane.gateway.budget.count import PromptCounter
+from controlplane.gateway.budget.follower import LEAST_PAUSE_S, AllotmentFollower
+from controlplane.gateway.budget.ledger import Ledger
+from controlplane.gateway.budget.retries import Retries
 from controlplane.gateway.hub import Hub
 from controlplane.gateway.limits import Limits
 from controlplane.gateway.records import Chain, Closed, Opened
@@ -113,14 +120,34 @@ async def _serve(settings: GatewaySettings, limits: Limits, context_for: Context
             root=root,
             clock=clock,
         )
+        allotments = _make_budgets(hub, settings, folder.name, http)
         loops: list[Loop] = [
             partial(run_every, "snapshot", settings.poll_s, follower.poll),
+            partial(run_every, "allotments", LEAST_PAUSE_S, allotments.step),
             partial(run_every, "spool", settings.ship_s, shipper.step),
             *leaves.loops(http),
         ]
         async with metrics_of(hub, settings, spool):
             await serve(hub, listener, loops, stop, start.ready)
+        with suppress(Unavailable):
+            await allotments.give_back()
         await spool.close(Closed(at_us=to_us(clock.now())))
+
+
+def _make_budgets(hub: Hub, settings: GatewaySettings, boot: str, http: httpx.AsyncClient) -> AllotmentFollower:
+    """Let the hub clear every request with budgets; return what keeps allotments."""
+    woken = asyncio.Event()
+    ledger = Ledger(
+        Accounts(boot, workers=settings.workers),
+        clock=hub.clock,
+        now_s=hub.time,
+        wake=woken.set,
+        soon=asyncio.get_running_loop().call_soon,
+        retries=Retries(SharedTable(settings.state_dir / "retries", buckets=1 << 12), hub.wall_s),
+        count=PromptCounter(hub.endpoint_now).count,
+    )
+    hub.budgets = ledger
+    return AllotmentFollower(http, partial(_bearer, settings.control_plane), ledger, woken)
 
 
 def _make_spool(root: Path) -> tuple[Path, int]:

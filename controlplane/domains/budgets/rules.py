@@ -66,6 +66,6 @@ def decide(most: int, others: Sequence[Holding], own: Holding, ask: Ask, *, reca
         granted=granted,
         left=max(0, most - others_taken - max(granted, ask.used, own.spent)),
         elsewhere=sum(max(0, other.granted - max(other.used, other.spent)) for other in others if not other.closed),
-        at_best=max(0, most - sum(other.spent for other in others) - own.spent),
+        at_best=max(0, most - sum(other.spent for other in others) - max(own.spent, ask.spent)),
         short=given < need,
     )

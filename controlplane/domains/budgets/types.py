@@ -68,11 +68,12 @@ class Holding:
 
 @dataclass(frozen=True)
 class Ask:
-    """Of one account: what the holder may use as far as it knows, uses, must have in all, and would use soon."""
+    """Of one account: what the holder may use as far as it knows, uses, spent, must have in all, and would use soon."""
 
     account: str
     granted: int
     used: int
+    spent: int
     wanted: int
     ahead: int
 

@@ -15,6 +15,14 @@ class Asking(Protocol):
 
     def not_cleared(self, refusal: Refusal) -> None: ...
 
+    def renews(self) -> bool:
+        """Say whether it is still under way, so that its hold may go on."""
+        ...
+
+    def hold_over(self) -> None:
+        """Stop: the hold has ended."""
+        ...
+
 
 class Hold(Protocol):
     """What one request may use of every budget above it, until `ends_at_s` of the loop's time.

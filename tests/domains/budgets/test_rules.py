@@ -16,7 +16,7 @@ NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
 @given(st.integers(0, 5_000), HOLDINGS, AMOUNT, AMOUNT, AMOUNT, st.booleans())
 def test_nothing_is_granted_beyond_what_is_left(most, others, granted, wanted, ahead, recalled):
-    ask = Ask("a", granted=granted, used=0, wanted=wanted, ahead=ahead)
+    ask = Ask("a", granted=granted, used=0, spent=0, wanted=wanted, ahead=ahead)
 
     verdict = decide(most, others, Holding(granted), ask, recalled=recalled)
 
@@ -28,7 +28,7 @@ def test_nothing_is_granted_beyond_what_is_left(most, others, granted, wanted, a
 
 @given(st.integers(0, 5_000), HOLDINGS, AMOUNT, AMOUNT)
 def test_who_must_have_something_gets_all_of_it_or_all_there_is(most, others, granted, wanted):
-    verdict = decide(most, others, Holding(granted), Ask("a", granted, 0, wanted, 0), recalled=False)
+    verdict = decide(most, others, Holding(granted), Ask("a", granted, 0, 0, wanted, 0), recalled=False)
 
     room = max(0, most - sum(taken(other) for other in others) - granted)
     assert verdict.granted == granted + min(max(0, wanted - granted), room)
@@ -36,7 +36,7 @@ def test_who_must_have_something_gets_all_of_it_or_all_there_is(most, others, gr
 
 
 def test_what_is_given_ahead_is_never_more_than_a_part_of_what_is_left():
-    ask = Ask("a", granted=0, used=0, wanted=10, ahead=1_000)
+    ask = Ask("a", granted=0, used=0, spent=0, wanted=10, ahead=1_000)
 
     alone = decide(110, [], Holding(), ask, recalled=False)
     of_two = decide(110, [Holding()], Holding(), ask, recalled=False)
@@ -48,7 +48,7 @@ def test_what_is_given_ahead_is_never_more_than_a_part_of_what_is_left():
 def test_a_closed_spool_gives_back_what_its_holder_did_not_spend():
     dead = Holding(granted=100, used=90, spent=30, closed=True)
 
-    verdict = decide(100, [dead], Holding(), Ask("a", 0, 0, 100, 0), recalled=False)
+    verdict = decide(100, [dead], Holding(), Ask("a", 0, 0, 0, 100, 0), recalled=False)
 
     assert (verdict.granted, verdict.short) == (70, True)
 
@@ -56,7 +56,7 @@ def test_a_closed_spool_gives_back_what_its_holder_did_not_spend():
 def test_what_went_beyond_by_an_exception_is_gone_for_everybody_else():
     beyond = Holding(granted=50, used=80, spent=60)
 
-    verdict = decide(100, [beyond], Holding(), Ask("a", 0, 0, 100, 0), recalled=False)
+    verdict = decide(100, [beyond], Holding(), Ask("a", 0, 0, 0, 100, 0), recalled=False)
 
     assert verdict.granted == 20
 

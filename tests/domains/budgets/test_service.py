@@ -28,7 +28,7 @@ async def make_budget(plane: ControlPlane, admin: str, **more: Any) -> str:
 async def allot(
     plane: ControlPlane, boot: str, number: int, account: str, wanted: int, *, granted: int = 0, used: int = 0
 ) -> httpx.Response:
-    one = {"account": account, "granted": granted, "used": used, "wanted": wanted, "ahead": 0}
+    one = {"account": account, "granted": granted, "used": used, "spent": 0, "wanted": wanted, "ahead": 0}
     async with plane.machine("service", "gateway") as client:
         return await client.post("/gateway/allotments", json={"boot": boot, "number": number, "accounts": [one]})
 
