@@ -23,6 +23,7 @@ from controlplane.contracts.snapshot import (
 )
 from controlplane.gateway.errors import KeyNotForThis, ModelNotFound, WrongKey
 from controlplane.gateway.head import Head
+from controlplane.gateway.records import Outcome
 from controlplane.gateway.replica import Replica
 from controlplane.gateway.request import Work
 
@@ -57,6 +58,7 @@ class Grant:
     sources: "Networks | None"
     jurisdictions: frozenset[str] = frozenset()
     priority: Priority = "interactive"
+    lines: dict[tuple[str, str, str], Outcome] = field(default_factory=dict, compare=False)  # of the meter
     _terms: dict[tuple[bytes, bytes], Terms] = field(default_factory=dict, compare=False)
 
     def covers(self, endpoint: "Endpoint") -> bool:

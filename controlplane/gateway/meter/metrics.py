@@ -20,6 +20,7 @@ SECONDS = (
     0.64, 0.75, 0.8, 1.0, 1.28, 1.5, 2.0, 2.5, 2.56, 5.0, 5.12, 7.5, 10.0, 10.24, 15.0, 20.0, 20.48, 30.0, 40.0,
     40.96, 50.0, 60.0, 80.0, 81.92, 120.0, 160.0, 240.0, 480.0, 640.0, 960.0, 1920.0, 2560.0, 7680.0,
 )  # fmt: skip
+SHORTEST_US = SECONDS[0] * 1e6
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 
 
@@ -107,9 +108,15 @@ class Metrics:
         result = outcome.code or outcome.result
         series.results[result] = series.results.get(result, 0) + 1
         series.duration.add(SECONDS, outcome.duration_us / 1e6)
-        series.queue.add(SECONDS, outcome.queue_us / 1e6)
-        series.retries += outcome.retries
-        series.gpu_s += outcome.gpu_us / 1e6
+        queue_us = outcome.queue_us
+        if queue_us < SHORTEST_US:  # as most: it need not be looked for
+            series.queue.counts[0] += 1
+            series.queue.total += queue_us / 1e6
+        else:
+            series.queue.add(SECONDS, queue_us / 1e6)
+        if outcome.retries or outcome.gpu_us:
+            series.retries += outcome.retries
+            series.gpu_s += outcome.gpu_us / 1e6
         if outcome.tokens_in is not None:
             _count_tokens(series, outcome)
         if outcome.ttft_us is not None:

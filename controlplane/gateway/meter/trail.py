@@ -7,7 +7,7 @@ from controlplane.gateway.meter.gaps import A_OCTAVE, SHORTEST_S, Gaps, percenti
 from controlplane.gateway.meter.usage import Usage
 from controlplane.gateway.records import Intent, Outcome, Result
 from controlplane.gateway.replica import Replica
-from controlplane.gateway.request import Request
+from controlplane.gateway.request import NO_WORK, Request
 from controlplane.gateway.surroundings import Surroundings
 
 _FREE = frozenset({"tokenize", "count_tokens"})  # no model works for them
@@ -92,7 +92,7 @@ class Trail:
 
     def sent_to(self, replica: Replica) -> None:
         """A replica hears of it; it may be the second one."""
-        now_s = self._clock()
+        now_s = self._clock() if self._sent_times else self._seated_s
         self._leave(now_s)
         self._sent_times += 1
         self.usage.dispatched = True
@@ -131,7 +131,8 @@ class Trail:
             return
         self._open = False
         now_s, usage = self._clock(), self.usage
-        usage.read_events(b"".join(self._last))
+        if self._first_s:
+            usage.read_events(b"".join(self._last))
         self._leave(now_s)
         if self._seated_s:
             usage.wall_us = _to_us(now_s - self._seated_s)
@@ -147,44 +148,49 @@ class Trail:
             self.usage.gpu_us += _to_us(own_s * self._request.endpoint.gpus)
 
     def _outcome(self, now_s: float, result: Result, status: int, code: str) -> Outcome:
-        request, usage, gaps, replica = self._request, self.usage, self._gaps, self._replica
-        endpoint, work = request.endpoint, request.work
-        duration_us = _to_us(now_s - request.began_s)
-        waited_until_s = self._seated_s or now_s
-        return Outcome(
-            agent=work.agent,
-            at_us=request.at_us + duration_us,
-            bytes_out=self.bytes_out,
-            code=code,
-            context_tokens=endpoint.context_tokens,
-            duration_us=duration_us,
-            endpoint=endpoint.name,
-            finish=usage.finish,
-            gpu_us=usage.gpu_us,
-            itl_p50_us=percentile_us(gaps, 50) if gaps else None,
-            itl_p99_us=percentile_us(gaps, 99) if gaps else None,
-            key=request.grant.key_id,
-            model=endpoint.model,
-            priority=work.priority,
-            project=request.grant.project,
-            queue_us=_to_us(waited_until_s - self._waits_s) if self._waits_s else 0,
-            replica=replica.spec.replica_id if replica is not None else "",
-            request=request.request_id.decode(),
-            result=result,
-            retries=max(0, self._sent_times - 1),
-            revision=(replica.spec.revision_id if replica is not None else "") or endpoint.revision_id,
-            run=work.run,
-            status=status,
-            step=work.step,
-            surface=request.surface.name,
-            tokens_cached=usage.tokens_cached,
-            tokens_in=usage.tokens_in,
-            tokens_out=usage.tokens_out,
-            tokens_reasoning=usage.tokens_reasoning,
-            ttft_us=_to_us(self._first_s - request.began_s) if self._first_s else None,
-            workflow=work.workflow,
-            zone=endpoint.zone,
-        )
+        """Return the line: what is alike for all requests of a kind is copied."""
+        request, usage, replica = self._request, self.usage, self._replica
+        line: Outcome = _line_of(request).__copy__()  # type: ignore[attr-defined] # msgspec has it and tells no type checker
+        line.duration_us = duration_us = _to_us(now_s - request.began_s)
+        line.at_us = request.at_us + duration_us
+        line.bytes_out, line.result, line.status, line.code = self.bytes_out, result, status, code
+        line.request = request.request_id.decode()
+        if replica is not None:
+            spec = replica.spec
+            line.replica, line.retries = spec.replica_id, self._sent_times - 1
+            line.revision = spec.revision_id or line.revision
+        if request.work is not NO_WORK:
+            work = request.work
+            line.workflow, line.agent, line.run, line.step = work.workflow, work.agent, work.run, work.step
+        if self._waits_s:
+            line.queue_us = _to_us((self._seated_s or now_s) - self._waits_s)
+        line.gpu_us, line.finish = usage.gpu_us, usage.finish
+        line.tokens_in, line.tokens_out = usage.tokens_in, usage.tokens_out
+        line.tokens_cached, line.tokens_reasoning = usage.tokens_cached, usage.tokens_reasoning
+        if self._first_s:
+            self._tell_times(line)
+        return line
+
+    def _tell_times(self, line: Outcome) -> None:
+        """Tell how fast a stream was."""
+        line.ttft_us = _to_us(self._first_s - self._request.began_s)
+        if self._gaps is not None:
+            line.itl_p50_us, line.itl_p99_us = percentile_us(self._gaps, 50), percentile_us(self._gaps, 99)
+
+
+def _line_of(request: Request) -> Outcome:
+    """Return what all requests of a key at one endpoint have in common; nobody may change it."""
+    endpoint, grant, priority = request.endpoint, request.grant, request.work.priority
+    kind = (endpoint.name, request.surface.name, priority)
+    line = grant.lines.get(kind)
+    if line is None:
+        line = grant.lines[kind] = Outcome(
+            at_us=0, bytes_out=0, code="", context_tokens=endpoint.context_tokens, duration_us=0,
+            endpoint=endpoint.name, key=grant.key_id, model=endpoint.model, priority=priority, project=grant.project,
+            replica="", request="", result="unknown", revision=endpoint.revision_id, status=0,
+            surface=request.surface.name, tokens_in=None, tokens_out=None, zone=endpoint.zone,
+        )  # fmt: skip
+    return line
 
 
 def _to_us(span_s: float) -> int:
