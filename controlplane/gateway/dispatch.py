@@ -34,15 +34,16 @@ class Dispatch:
 
     __slots__ = (
         "_around",
+        "_failures",
         "_fresh",
         "_last",
         "_link",
-        "_losses",
         "_opening",
         "_plan",
         "_request",
         "_sender",
         "_tried",
+        "_verdict",
         "_visit",
         "body",
         "endpoint",
@@ -60,7 +61,8 @@ class Dispatch:
         self._link: Link | None = None
         self._opening: asyncio.Task[None] | None = None
         self._tried: tuple[Replica, ...] = ()
-        self._losses = 0
+        self._failures = 0  # of replicas, with this request
+        self._verdict: Refusal | None = None
         self._fresh = False
 
     @property
@@ -86,7 +88,7 @@ class Dispatch:
         """
         visit, link = self._visit, self._link
         self._count_loss()
-        if self._losses >= MOST_LOSSES:
+        if self._failures >= MOST_LOSSES:
             self.failed()
             self.let_go()
             self._sender.undelivered(lost())
@@ -105,7 +107,7 @@ class Dispatch:
         if self._visit is not None:
             self._plan.stay_on(self._visit.replica.revision)
         now = self._around.endpoint_now(self.endpoint)
-        if self._losses >= MOST_LOSSES or now.revision_id != self.endpoint.revision_id:
+        if self._failures >= MOST_LOSSES or now.revision_id != self.endpoint.revision_id:
             self.let_go()
             self._sender.undelivered(lost())
         else:
@@ -126,7 +128,8 @@ class Dispatch:
     def _count_loss(self) -> None:
         """A replica that we cut off ourselves was not lost by anything that it was asked."""
         if self._visit is not None and not self._visit.replica.cut_off:
-            self._losses += 1
+            self._failures += 1
+            self._verdict = lost()
             self._around.suspects.lost(self._request, self.replica_id, self._around.wall_s())
 
     def heard(self) -> None:
@@ -139,10 +142,18 @@ class Dispatch:
         if self._visit is not None:
             self._visit.replica.standing.failed(self._around.tick, self._around.limits.rest_s)
 
-    def erred(self) -> None:
-        """The replica answered that it failed; the request may be what is wrong."""
+    def erred(self, status: int) -> None:
+        """The replica answered that it failed. That may be the request's fault: one other replica is asked."""
+        log.warning("replica.failed", replica=self.replica_id, status=status, request=self._request.request_id.decode())
+        self._failures += 1
+        self._verdict = ReplicaLost("the replica failed on this request", remedy="change the request or try again")
         if self._visit is not None:
             self._visit.replica.standing.erred(self._around.tick, self._around.limits.rest_s)
+        if self._failures < MOST_LOSSES:
+            self.try_another()
+        else:
+            self.let_go()
+            self._sender.undelivered(self._verdict)
 
     def stop(self) -> None:
         """End it wherever it is; the sender hears nothing more."""
@@ -223,8 +234,8 @@ class Dispatch:
 
     def _nobody_left(self) -> Refusal:
         name = self.endpoint.name
-        if self._losses:
-            return lost()
+        if self._verdict is not None:
+            return self._verdict
         if self._tried:
             return NoReplica(f"no replica of {name} can be reached or has room", remedy="try again in a few seconds")
         return NoReplica(f"{name} has no ready replica", remedy="try again in a few seconds")

@@ -1,7 +1,5 @@
 """One request on its way, a method per step: budget, record, seat, replica, answer; and one end, whatever happens."""
 
-import structlog
-
 from controlplane.gateway import answer, engine_errors
 from controlplane.gateway.budget.budgets import Hold
 from controlplane.gateway.dispatch import Dispatch, lost
@@ -10,7 +8,6 @@ from controlplane.gateway.errors import (
     DeadlinePassed,
     NotRecorded,
     Refusal,
-    ReplicaLost,
     ReplicaTooSlow,
 )
 from controlplane.gateway.meter.trail import CLIENT_LEFT, Trail, to_intent
@@ -22,8 +19,6 @@ from controlplane.gateway.sse import EventTooLarge
 from controlplane.gateway.stream import Stream
 from controlplane.gateway.surface.surface import Orders
 from controlplane.gateway.surroundings import Client, Surroundings
-
-log = structlog.get_logger()
 
 _OK = 200
 _BUSY = frozenset({429, 503})
@@ -176,10 +171,11 @@ class Exchange:
             self._pass_on(body)
         elif status in _BUSY:
             self._dispatch.try_another()
-        else:
-            refusal = self._refusal_of(status, body)
+        elif (refusal := engine_errors.of_client(status, body)) is not None:
             self._dispatch.let_go()
             self._end(refusal)
+        else:
+            self._dispatch.erred(status)
 
     def _pass_on(self, body: bytes) -> None:
         client = self._client
@@ -251,15 +247,6 @@ class Exchange:
         if hold is not None:
             headers += hold.left + answer.limits(self._request.ask, hold.most_tokens)
         return headers if cached is None else b"%bx-redoubt-cached-tokens: %d\r\n" % (headers, cached)
-
-    def _refusal_of(self, status: int, body: bytes) -> Refusal:
-        refusal = engine_errors.of_client(status, body)
-        if refusal is not None:
-            return refusal
-        replica = self._dispatch.replica_id
-        self._dispatch.erred()
-        log.warning("replica.failed", replica=replica, status=status, request=self._request.request_id.decode())
-        return ReplicaLost("the replica failed on this request", remedy="change the request or try again")
 
     # --- last, its end
 

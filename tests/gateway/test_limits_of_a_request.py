@@ -219,3 +219,30 @@ async def slow(call: Call) -> None:
         await call.event("word")
         await asyncio.sleep(0.01)
     await call.end_stream()
+
+
+class TestAReplicaThatAnswersThatItFailed:
+    async def test_is_replaced_unseen(self, stage: Stage):
+        async def fail(call: Call) -> None:
+            await call.answer(b'{"error":{"message":"CUDA error"}}', "500 Internal Server Error")
+
+        for body in (ASK, STREAMED):
+            broken, well = await stage.replica(fail, "broken"), await stage.replica(name="well")
+            gateway = await stage.gateway(broken, well)
+
+            statuses = [(await gateway.chat(body)).status_code for _ in range(4)]
+
+            assert statuses == [200] * 4
+            assert broken.requests
+
+    async def test_may_be_right_so_two_are_asked_at_most(self, stage: Stage):
+        async def fail(call: Call) -> None:
+            await call.answer(b"{}", "500 Internal Server Error")
+
+        replicas = [await stage.replica(fail, f"replica_{n}") for n in range(4)]
+        gateway = await stage.gateway(*replicas)
+
+        response = await gateway.chat()
+
+        assert (response.status_code, response.json()["error"]["code"]) == (502, "replica_lost")
+        assert sum(len(replica.requests) for replica in replicas) == 2
