@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from controlplane.contracts.snapshot import SignedSnapshot, Snapshot
 from controlplane.domains.policy.types import BrokenPolicies
 from controlplane.gateway.admission import judge_by
+from controlplane.gateway.snapshot_shapes import read_snapshot, read_version
 from controlplane.kit.crypto import is_signed_by
 from controlplane.kit.durable_files import replace_file
 from controlplane.kit.errors import Refused, Unavailable
@@ -39,8 +40,8 @@ def verify(signed: SignedSnapshot, *, key: Ed25519PublicKey, site: str, after: i
             remedy="compare snapshot_public_key with the signing key",
         )
     try:
-        snapshot = Snapshot.model_validate_json(payload)
-    except ValidationError as error:
+        snapshot = read_snapshot(payload)
+    except ValueError as error:
         raise SnapshotRefused(
             f"the snapshot cannot be read: {error}", remedy="install one version everywhere"
         ) from None
@@ -88,8 +89,8 @@ class SnapshotFile:
 
 def _version_of(signed: SignedSnapshot) -> int:
     try:
-        return Snapshot.model_validate_json(signed.payload).version
-    except ValidationError:
+        return read_version(signed.payload)
+    except ValueError:
         return -1
 
 

@@ -13,7 +13,7 @@ from tests.bench import peers
 from tests.bench.load import Target
 from tests.bench.measured_site import KEY, settings, snapshot
 from tests.bench.nginx import nginx_settings
-from tests.bench.processes import GATEWAY_CORE, LOAD_CORE, Stage, free_port, wait_for
+from tests.bench.processes import GATEWAY_CORE, LOAD_CORE, Stage, free_port, measured_python, wait_for
 from tests.support.certificates import issue, make_site_ca
 
 
@@ -69,9 +69,17 @@ class Bench:
         signer = Ed25519PrivateKey.generate()
         (folder / "snapshot.pub").write_bytes(public_pem(signer))
         (folder / "state/snapshot.json").write_text(self._snapshot(signer, tls=tls))
-        (folder / "gateway.toml").write_text(settings(folder, self._files, port, self._control_plane, tls=tls))
+        (folder / "gateway.toml").write_text(
+            settings(folder, self._files, port, self._control_plane, free_port(), tls=tls)
+        )
         words = ("tls" if tls else "plain", "spool" if spool else "no-spool")
-        pid = self._stage.python(GATEWAY_CORE, "tests.bench.gateway_under_test", str(folder / "gateway.toml"), *words)
+        pid = self._stage.python(
+            GATEWAY_CORE,
+            "tests.bench.gateway_under_test",
+            str(folder / "gateway.toml"),
+            *words,
+            program=measured_python(),
+        )
         wait_for(port)
         return Contender(self._target(name, port, tls=tls), pid)
 

@@ -4,6 +4,8 @@ import os
 import sys
 from dataclasses import dataclass
 
+from tests.bench.processes import measured_python
+
 Figures = dict[str, float]
 Results = dict[str, Figures]
 
@@ -44,7 +46,7 @@ def report(results: Results, missing: list[str]) -> dict:
     return {
         "machine": {
             "cores": os.cpu_count(),
-            "python": sys.version.split()[0],
+            "python": f"{sys.version.split()[0]} {measured_python()}",
             "load_1m": os.getloadavg()[0],
         },
         "missing": missing,
@@ -75,7 +77,7 @@ def goals(results: Results) -> list[Goal]:
 
     ours = results.get("redoubt", {})
     nginx = results.get("nginx", {})
-    idle, many = ours.get("memory_idle_mib"), ours.get("memory_most_mib")
+    some, many, more = ours.get("memory_1000_mib"), ours.get("memory_most_mib"), ours.get("most_streams", 0) - 1_000
     first = (
         None
         if "first_event_p50_us" not in nginx or not ours
@@ -97,7 +99,7 @@ def goals(results: Results) -> list[Goal]:
         Goal("MiB at 1,000 streams", ours.get("memory_1000_mib"), 80, at_least=False),
         Goal(
             f"kB for each of {ours.get('most_streams', 0):,.0f} streams",
-            None if many is None or idle is None else round((many - idle) * 1048.576 / ours["most_streams"], 2),
+            None if many is None or some is None or more <= 0 else round((many - some) * 1048.576 / more, 2),
             15,
             at_least=False,
         ),
@@ -125,7 +127,9 @@ def table(told: dict) -> str:
     for name, row in told["results"].items():
         cells = (f"{row[figure]:13.1f}" if figure in row else f"{'-':>13}" for _, figure in _COLUMNS)
         lines.append(f"{name:16}" + "".join(cells))
-    lines.append(f"load {told['machine']['load_1m']:.1f}; times in us, from the client; goals:")
+    lines.append(
+        f"load {told['machine']['load_1m']:.1f}, {told['machine']['python']}; times in us, from the client; goals:"
+    )
     for goal in told["goals"]:
         word = {True: "met", False: "MISSED", None: "not measured"}[goal["met"]]
         bound = f"{'at least' if goal['at_least'] else 'at most'} {goal['bound']}"

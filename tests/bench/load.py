@@ -27,12 +27,15 @@ _HEADERS = b"".join(
         (b"X-Stainless-Raw-Response", b"false"),
         (b"X-Stainless-Retry-Count", b"0"),
         (b"X-Stainless-Read-Timeout", b"600"),
+        (b"X-Redoubt-Workflow", b"claims"),
+        (b"X-Redoubt-Agent", b"reader"),
+        (b"X-Redoubt-Run", b"run-1"),
     )
 )
 
 
 def request(key: str, prompt_bytes: int, *, stream: bool, opening: bytes = b"") -> bytes:
-    """Return a chat request with the 18 headers of an SDK."""
+    """Return a chat request with the 18 headers of an SDK, and three that say what it is a part of."""
     body = b'{"messages":[{"role":"user","content":"%b"}],"model":"chat","max_tokens":40,"stream":%b}' % (
         opening + (b"tell me of the river and the sea " * (prompt_bytes // 33 + 1))[:prompt_bytes],
         b"true" if stream else b"false",

@@ -5,17 +5,27 @@ from hashlib import sha256
 from pathlib import Path
 
 from controlplane.contracts.snapshot import (
+    BudgetScope,
+    BudgetUnit,
     Snapshot,
+    SnapshotBudget,
     SnapshotEndpoint,
     SnapshotKey,
     SnapshotReplica,
     SnapshotSecret,
     SnapshotShare,
 )
+from controlplane.domains.policy.rules.shipped import shipped_policies
 from controlplane.kit.tls import CertificateFiles
 
 KEYS = 10_000
 KEY = "rdk_" + "b" * 43
+_BUDGETS: tuple[tuple[BudgetScope, str, BudgetUnit], ...] = (
+    ("organisation", "", "completion_tokens"),
+    ("project", "", "prompt_tokens"),
+    ("workflow", "*", "calls"),
+    ("key", f"key_{sha256(KEY.encode()).hexdigest()[:8]}", "completion_tokens"),
+)
 
 
 def snapshot(replicas: tuple[SnapshotReplica, ...]) -> Snapshot:
@@ -43,8 +53,15 @@ def snapshot(replicas: tuple[SnapshotReplica, ...]) -> Snapshot:
         expires_at=now + timedelta(hours=1),
         keys=tuple(_key(digest, now) for digest in digests),
         endpoints=(endpoint,),
+        policies=shipped_policies(),
         shares=(SnapshotShare(name="bench", organisation="org", project="bench", team="team", salt="s" * 43),),
+        budgets=tuple(_budget(*budget) for budget in _BUDGETS),
     )
+
+
+def _budget(scope: BudgetScope, name: str, unit: BudgetUnit) -> SnapshotBudget:
+    share = {"organisation": "org", "project": "bench", "workflow": "bench"}.get(scope, "bench")
+    return SnapshotBudget(budget_id=f"budget_{scope}", scope=scope, share=share, name=name, unit=unit)
 
 
 def _key(digest: str, now: datetime) -> SnapshotKey:
@@ -61,7 +78,7 @@ def _key(digest: str, now: datetime) -> SnapshotKey:
     )
 
 
-def settings(folder: Path, files: CertificateFiles, port: int, control_plane: int, *, tls: bool) -> str:
+def settings(folder: Path, files: CertificateFiles, port: int, control_plane: int, metrics: int, *, tls: bool) -> str:
     """Return gateway.toml."""
     ours = f'{{certificate = "{files.certificate}", key = "{files.key}", ca = "{files.ca}"}}'
     return f"""
@@ -69,6 +86,7 @@ site = "bench"
 snapshot_public_key = "{folder / "snapshot.pub"}"
 state_dir = "{folder / "state"}"
 upstream_tls = {ours}
+metrics_port = {metrics}
 control_plane = {{url = "http://127.0.0.1:{control_plane}"}}
 [listen]
 host = "127.0.0.1"

@@ -1,11 +1,15 @@
-"""A control plane that takes every line and has no news: `python -m tests.bench.mock_control_plane PORT`."""
+"""A control plane that takes all lines, grants all and has no news: `python -m tests.bench.mock_control_plane PORT`."""
 
 import asyncio
 import json
+import re
 import sys
 from typing import cast
 
 import uvloop
+
+_PLENTY = 10**12
+_WAIT = re.compile(rb"[?&]wait_s=([0-9.]+)")
 
 
 class ControlPlane(asyncio.Protocol):
@@ -24,7 +28,13 @@ class ControlPlane(asyncio.Protocol):
             return
         self._buffer = b""
         path = head.split(b" ", 2)[1]
-        status, answer = _answer(path, body)
+        waits = _WAIT.search(path)
+        if waits is None:
+            self._say(*_answer(path, body))
+        else:  # as the control plane does while it has nothing newer
+            asyncio.get_running_loop().call_later(float(waits[1]), self._say, 204, b"")
+
+    def _say(self, status: int, answer: bytes) -> None:
         self.transport.write(
             b"HTTP/1.1 %d x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
             % (status, len(answer), answer)
@@ -35,7 +45,16 @@ def _answer(path: bytes, body: bytes) -> tuple[int, bytes]:
     if path == b"/api/v1/gateway/spool":
         lines = json.loads(body)
         return 200, b'{"next_seq":%d}' % (lines["first"] + len(lines["lines"]))
-    return 304 if path.startswith(b"/api/v1/gateway/snapshot") else 404, b""
+    if path == b"/api/v1/gateway/allotments":
+        return 200, json.dumps({"accounts": [_grant(asked) for asked in json.loads(body)["accounts"]]}).encode()
+    return 204 if path.startswith(b"/api/v1/gateway/snapshot") else 404, b""
+
+
+def _grant(asked: dict) -> dict:
+    """Grant all that is asked for; there is always more."""
+    granted = max(asked["granted"], asked["used"] + asked["wanted"] + asked["ahead"])
+    rest = {"left": _PLENTY, "elsewhere": 0, "at_best": _PLENTY, "recall": False}
+    return {"account": asked["account"], "granted": granted, **rest}
 
 
 def _length(head: bytes) -> int:

@@ -5,6 +5,7 @@ import resource
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -66,9 +67,10 @@ class Stage:
         self.log = folder / "processes.log"
         self._stack = stack
 
-    def python(self, core: int, module: str, *arguments: str) -> int:
+    def python(self, core: int, module: str, *arguments: str, program: str = sys.executable) -> int:
         """Start a module of this repository; return its process id."""
-        return self.program(core, sys.executable, "-m", module, *arguments)
+        paths = {"PYTHONPATH": os.pathsep.join((str(Path.cwd()), sysconfig.get_path("purelib")))}
+        return self.program(core, program, "-m", module, *arguments, environment=paths)
 
     def program(self, core: int, *command: str, environment: dict[str, str] | None = None) -> int:
         """Start a program; return its process id."""
@@ -89,6 +91,17 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, 9)
     process.wait()
+
+
+def measured_python() -> str:
+    """Return what gateways run on here as on a site: the distribution's build of this version, where there is one.
+
+    It is built with a profile of itself, and takes a sixth less for the same work than a build without.
+    """
+    name = f"python3.{sys.version_info.minor}"
+    return next(
+        (found for found in (f"/usr/bin/{name}", f"/usr/local/bin/{name}") if Path(found).exists()), sys.executable
+    )
 
 
 def free_port() -> int:

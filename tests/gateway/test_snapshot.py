@@ -1,13 +1,16 @@
 """What is believed, what is kept, and what a control plane that is away changes."""
 
+import json
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from controlplane.contracts.snapshot import SignedSnapshot, Snapshot
+from controlplane.contracts.snapshot import SignedSnapshot, Snapshot, SnapshotKey, SnapshotSecret
 from controlplane.gateway.snapshot import SnapshotFile, SnapshotFollower, SnapshotRefused, verify
+from controlplane.gateway.snapshot_shapes import Key, Secret, read_snapshot
 from controlplane.kit.crypto import sign
 from controlplane.kit.errors import Unavailable
 from tests.gateway.stage import key, snapshot
@@ -38,6 +41,36 @@ def test_every_wrong_snapshot_is_refused_with_its_reason():
     for reason, envelope in wrong.items():
         with pytest.raises(SnapshotRefused, match=reason):
             verify(envelope, key=SIGNER.public_key(), site="test", after=2)
+
+
+def test_keys_are_read_by_the_contract_s_own_fields_and_nothing_else():
+    assert Key.__struct_fields__ == tuple(SnapshotKey.model_fields)
+    assert Secret.__struct_fields__ == tuple(SnapshotSecret.model_fields)
+
+    whole = snapshot(1, (), (key("rdk_a"), key("rdk_b")), site="test")
+    read = read_snapshot(whole.model_dump_json().encode())
+
+    assert [json.loads(msgspec.json.encode(told)) for told in read.keys] == [
+        told.model_dump(mode="json") for told in whole.keys
+    ]
+    assert read.model_copy(update={"keys": ()}) == whole.model_copy(update={"keys": ()})
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"purposes"', '"porpoises"'),
+        ('"classification":1', '"classification":"1"'),
+        ('"keys"', '"kies"'),
+        ('"priority":"interactive"', '"priority":"at once"'),
+    ],
+)
+def test_a_key_that_the_contract_would_refuse_is_refused(before, after):
+    payload = snapshot(1, (), (key("rdk_a"),), site="test").model_dump_json()
+    assert before in payload
+
+    with pytest.raises(ValueError, match=r"."):
+        read_snapshot(payload.replace(before, after).encode())
 
 
 def test_the_file_keeps_the_newest_version_whoever_writes_last(tmp_path: Path):
