@@ -50,7 +50,7 @@ class SnapshotEndpoint(Strict):
     model: str = ""
     adapter: str = "llama_cpp"
     surfaces: tuple[Surface, ...] = ("chat", "completions", "responses", "tokenize", "messages", "count_tokens")
-    parallel: int = 1
+    parallel: int = 0  # not known: nobody queues
     gpus: int = 0
     exclusive: bool = False
     jurisdiction: str = ""

@@ -10,6 +10,7 @@ Refusal
 ├── ReplicaLost 502
 ├── NoReplica 503, NoSnapshot 503, NotRecorded 503
 ├── BudgetExhausted 429, BudgetRanOut 429, BudgetUnknown 503, TooManyBudgets 503
+├── QueueFull 429, QueueTimeout 429
 └── TooSlow 408, ReplicaTooSlow 504, DeadlinePassed 504
 """
 
@@ -169,6 +170,18 @@ class TooManyBudgets(Refusal):
     status = 503
     kind = "too_many_budgets"
     type = "server_error"
+
+
+class QueueFull(Refusal):
+    status = 429
+    kind = "queue_full"
+    type = "rate_limit_error"
+
+
+class QueueTimeout(Refusal):
+    status = 429
+    kind = "queue_timeout"
+    type = "rate_limit_error"
 
 
 class BudgetRanOut(Refusal):

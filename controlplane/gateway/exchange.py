@@ -330,11 +330,12 @@ class Exchange:
     def _over(self, result: Result, status: int, code: str = "") -> None:
         """End it once: the seat is free, the outcome is told, what was held is settled."""
         self._live = False
-        if self._recorded:
-            self._around.queues.leave(self._request, self)
+        usage = self._trail.usage
         if self._hold is not None:
             self._trail.end(self._hold, result, status, code)
-            self._dispatch.learn(self._trail.usage)
+            self._dispatch.learn(usage)
+        if self._recorded:
+            self._around.queues.leave(self._request, self, usage.tokens_out or 0)
 
     def _end(self, refusal: Refusal) -> None:
         """Refuse while that is possible; else end the stream with an event that says so."""

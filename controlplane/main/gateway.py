@@ -24,15 +24,12 @@ from controlplane.gateway.hub import Hub
 from controlplane.gateway.limits import Limits
 from controlplane.gateway.records import Chain, Closed, Opened
 from controlplane.gateway.replica import ContextFor
-from controlplane.gateway.routing.runs import SharedRuns
 from controlplane.gateway.server import Listener, serve, stop_on_signals
-from controlplane.gateway.shared_table import SharedTable
 from controlplane.gateway.shipper import Shipper
 from controlplane.gateway.snapshot import SnapshotFile, SnapshotFollower
 from controlplane.gateway.spool import Spool
 from controlplane.gateway.spool_file import SpoolFile
 from controlplane.gateway.spool_folder import SpoolReader, make_spool
-from controlplane.gateway.suspects import Suspects
 from controlplane.gateway.workers import Start, Workers, bind
 from controlplane.kit.clock import SystemClock, to_us
 from controlplane.kit.crypto import load_verify_key
@@ -42,6 +39,7 @@ from controlplane.kit.loop import run_every
 from controlplane.main.gateway_files import open_archive
 from controlplane.main.gateway_leaves import GatewayLeaves, Loop
 from controlplane.main.gateway_metrics import metrics_of
+from controlplane.main.gateway_node import share_with_workers
 from controlplane.main.settings import ControlPlaneLink, GatewaySettings, read_settings
 
 _POLL_TIMEOUT_S = 5.0
@@ -95,9 +93,8 @@ async def _serve(settings: GatewaySettings, limits: Limits, context_for: Context
     spool = Spool(SpoolFile(folder, Chain()), opened, most_bytes=settings.spool_bytes)
     leaves = GatewayLeaves(settings)
     hub = Hub(limits=limits, clock=clock, context_for=context_for or leaves.towards, journal=spool)
-    hub.suspects = Suspects(SharedTable(settings.state_dir / "suspects", buckets=1 << 10))
+    shared = share_with_workers(hub, settings)
     hub.archive = open_archive(settings, clock)
-    hub.runs = _shared_runs(settings)
     listener = Listener(start.line, leaves.listening())
     stop = stop_on_signals(limits, relieved=start.lifeline is not None)
     if start.lifeline is not None:
@@ -126,6 +123,7 @@ async def _serve(settings: GatewaySettings, limits: Limits, context_for: Context
             partial(run_every, "allotments", LEAST_PAUSE_S, allotments.step),
             partial(run_every, "spool", settings.ship_s, shipper.step),
             *leaves.loops(http),
+            *shared,
         ]
         async with metrics_of(hub, settings, spool):
             await serve(hub, listener, loops, stop, start.ready)
@@ -156,14 +154,6 @@ def _make_spool(root: Path) -> tuple[Path, int]:
     except OSError as error:
         detail = f"no spool can be made in {root}: {error}"
         raise Unavailable(detail, remedy="free space on that disk, or give the folder to the gateway's user") from None
-
-
-def _shared_runs(settings: GatewaySettings) -> SharedRuns:
-    try:
-        return SharedRuns(SharedTable(settings.state_dir / "runs"))
-    except OSError as error:
-        detail = f"no table of runs can be made in {settings.state_dir}: {error}"
-        raise Unavailable(detail, remedy="free 8 MiB on that disk, or give the folder to its user") from None
 
 
 def _bind(settings: GatewaySettings) -> socket.socket:

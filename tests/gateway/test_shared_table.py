@@ -1,4 +1,5 @@
-import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,16 @@ import pytest
 from controlplane.gateway.shared_table import SharedTable, digest_of
 
 CLAIMS = 20_000
+WORKER = """
+import sys
+from pathlib import Path
+from controlplane.gateway.shared_table import SharedTable
+path, number, claims = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+table = SharedTable(path, buckets=claims)  # room for all: none may be forgotten
+print(flush=True)
+sys.stdin.read()
+sys.stdout.buffer.write(bytes(table.claim(n, number, 1.0, lasts_s=9.0)[0] for n in range(claims)))
+"""
 DIGEST = digest_of("run", "r1")
 
 
@@ -55,35 +66,23 @@ def test_a_slot_that_a_dying_worker_left_half_written_is_empty(table, tmp_path):
 
 
 def test_of_many_workers_that_claim_at_once_one_wins(tmp_path):
-    path = tmp_path / "runs"
-    gate, opens = os.pipe()
-    children = [_fork(path, worker, gate, opens) for worker in range(4)]
-    os.close(opens)
-    results = [_result(*child) for child in children]
+    workers = [_start(tmp_path / "runs", number) for number in range(4)]
+    for worker in workers:
+        worker.stdout.readline()
+    for worker in workers:
+        worker.stdin.close()
+    results = [worker.stdout.read() for worker in workers]
 
     disputed = [claim for claim, values in enumerate(zip(*results, strict=True)) if len(set(values)) > 1]
+    assert [worker.wait() for worker in workers] == [0, 0, 0, 0]
+    assert [len(result) for result in results] == [CLAIMS] * 4
     assert disputed == []
 
 
-def _fork(path: Path, worker: int, gate: int, opens: int) -> tuple[int, int]:
-    """Start a worker that waits until `opens` is closed everywhere, then claims all digests."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        table = SharedTable(path, buckets=CLAIMS)  # room for all: none may be forgotten
-        os.close(opens)
-        os.read(gate, 1)
-        values = [table.claim(n, worker, 1.0, lasts_s=9.0)[0] for n in range(CLAIMS)]
-        os.write(writing, bytes(values))
-        os._exit(0)
-    os.close(writing)
-    return pid, reading
-
-
-def _result(pid: int, reading: int) -> bytes:
-    os.waitpid(pid, 0)
-    with os.fdopen(reading, "rb") as file:
-        return file.read()
+def _start(path: Path, number: int) -> subprocess.Popen[bytes]:
+    """Start a worker that says when it is ready, waits for the end of its input, and claims all digests."""
+    command = [sys.executable, "-c", WORKER, str(path), str(number), str(CLAIMS)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def test_entries_outlive_the_processes(tmp_path):

@@ -21,8 +21,8 @@ class Queues(Protocol):
         """Return True for a seat at once; otherwise the waiter hears later. Raises Refusal when the queue is full."""
         ...
 
-    def leave(self, request: Request, waiter: Waiter) -> None:
-        """Give the seat back, or stop waiting for one."""
+    def leave(self, request: Request, waiter: Waiter, tokens_out: int) -> None:
+        """Give the seat back, or stop waiting for one; so many tokens were completed."""
         ...
 
     def sweep(self, now_s: float) -> None:
@@ -36,7 +36,7 @@ class NoQueues:
     def enter(self, request: Request, waiter: Waiter) -> bool:  # noqa: ARG002 - nobody waits
         return True
 
-    def leave(self, request: Request, waiter: Waiter) -> None:
+    def leave(self, request: Request, waiter: Waiter, tokens_out: int) -> None:
         """Do nothing: there is no end of seats."""
 
     def sweep(self, now_s: float) -> None:
