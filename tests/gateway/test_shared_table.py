@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -66,15 +67,15 @@ def test_a_slot_that_a_dying_worker_left_half_written_is_empty(table, tmp_path):
 
 
 def test_of_many_workers_that_claim_at_once_one_wins(tmp_path):
-    workers = [_start(tmp_path / "runs", number) for number in range(4)]
-    for worker in workers:
-        worker.stdout.readline()
-    for worker in workers:
-        worker.stdin.close()
-    results = [worker.stdout.read() for worker in workers]
+    with ExitStack() as stack:
+        workers = [stack.enter_context(_start(tmp_path / "runs", number)) for number in range(4)]
+        for worker in workers:
+            worker.stdout.readline()
+        for worker in workers:
+            worker.stdin.close()
+        results = [worker.stdout.read() for worker in workers]
 
     disputed = [claim for claim, values in enumerate(zip(*results, strict=True)) if len(set(values)) > 1]
-    assert [worker.wait() for worker in workers] == [0, 0, 0, 0]
     assert [len(result) for result in results] == [CLAIMS] * 4
     assert disputed == []
 

@@ -8,7 +8,8 @@ WORKER = """
 import sys
 from pathlib import Path
 from controlplane.gateway.waiting.seat_board import SeatBoard
-SeatBoard(Path(sys.argv[1])).tell("endpoint_a", 5)
+board = SeatBoard(Path(sys.argv[1]))
+board.tell("endpoint_a", 5)
 print("sits", flush=True)
 sys.stdin.read()
 """
