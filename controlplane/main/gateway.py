@@ -25,6 +25,7 @@ from controlplane.gateway.limits import Limits
 from controlplane.gateway.records import Chain, Closed, Opened
 from controlplane.gateway.replica import ContextFor
 from controlplane.gateway.server import Listener, serve, stop_on_signals
+from controlplane.gateway.shared_table import SharedTable
 from controlplane.gateway.shipper import Shipper
 from controlplane.gateway.snapshot import SnapshotFile, SnapshotFollower
 from controlplane.gateway.spool import Spool
