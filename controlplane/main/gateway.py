@@ -37,7 +37,7 @@ from controlplane.kit.crypto import load_verify_key
 from controlplane.kit.errors import BadInput, RedoubtError, Unavailable
 from controlplane.kit.log import configure_logging
 from controlplane.kit.loop import run_every
-from controlplane.main.gateway_files import open_archive
+from controlplane.main.gateway_files import batches_of, open_archive
 from controlplane.main.gateway_leaves import GatewayLeaves, Loop
 from controlplane.main.gateway_metrics import metrics_of
 from controlplane.main.gateway_node import share_with_workers
@@ -126,8 +126,8 @@ async def _serve(settings: GatewaySettings, limits: Limits, context_for: Context
             *leaves.loops(http),
             *shared,
         ]
-        async with metrics_of(hub, settings, spool):
-            await serve(hub, listener, loops, stop, start.ready)
+        async with metrics_of(hub, settings, spool), batches_of(hub) as batches:
+            await serve(hub, listener, [*loops, *batches], stop, start.ready)
         with suppress(Unavailable):
             await allotments.give_back()
         await spool.close(Closed(at_us=to_us(clock.now())))

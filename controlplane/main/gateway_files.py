@@ -1,15 +1,22 @@
 """What a gateway needs to keep files: the node's key, the folder, and the zone it stands in."""
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 from cryptography import x509
 
 from controlplane.gateway.batch.archive import Archive
+from controlplane.gateway.batch.leader import EVERY_S, Leader
 from controlplane.gateway.batch.limits import BatchLimits
+from controlplane.gateway.hub import Hub
 from controlplane.kit.clock import Clock
 from controlplane.kit.errors import BadInput
+from controlplane.kit.loop import run_every
+from controlplane.main.gateway_leaves import Loop
 from controlplane.main.settings import GatewaySettings
 
 _ZONE = re.compile(r"redoubt://[^/]+/zone/([^/]+)/service/[^/]+")
@@ -23,6 +30,19 @@ def open_archive(settings: GatewaySettings, clock: Clock) -> Archive | None:
     limits = BatchLimits(all_bytes=settings.content_bytes, project_bytes=settings.content_bytes // 2)
     zone = _zone_of(settings.upstream_tls.certificate)
     return Archive(settings.state_dir / "content", _read_key(settings.content_key), clock, zone=zone, limits=limits)
+
+
+@asynccontextmanager
+async def batches_of(hub: Hub) -> AsyncIterator[list[Loop]]:
+    """Return the loop that does this node's batches, in one of its workers; at the end they are let go of."""
+    archive = hub.archive
+    if archive is None:
+        yield []
+        return
+    leader = Leader(hub, archive)
+    yield [partial(run_every, "batches", EVERY_S, leader.step)]
+    await leader.close()
+    archive.close()
 
 
 def _read_key(path: Path) -> bytes:

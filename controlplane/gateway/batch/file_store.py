@@ -34,12 +34,13 @@ class FileStore:
         """Return a project's own folder; a name of a project is no name of a file."""
         return self.root / sha256(project.encode()).hexdigest()[:32]
 
-    def begin(self, project: str, file_id: str, wanted_bytes: int) -> SealedWriter:
-        """Open a new file. Raises NoRoom, OSError."""
-        self._check_room(project, wanted_bytes)
+    def begin(self, project: str, file_id: str) -> SealedWriter:
+        """Open a file; what was written under this name and never committed is gone. Raises OSError."""
         folder = self.folder(project)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return SealedWriter(folder / f"{file_id}.part", self.sealing.key_of(file_id), file_id)
+        path = folder / f"{file_id}.part"
+        path.unlink(missing_ok=True)
+        return SealedWriter(path, self.sealing.key_of(file_id), file_id)
 
     def commit(self, writer: SealedWriter, record: FileRecord) -> None:
         """Make a written file and what is said of it durable. Raises OSError; then nothing of it is left."""
@@ -113,7 +114,7 @@ class FileStore:
             log.error("file.unreadable", file=str(head), error=str(error))  # noqa: TRY400 - the cause is in the line
             return None
 
-    def _check_room(self, project: str, wanted_bytes: int) -> None:
+    def check_room(self, project: str, wanted_bytes: int) -> None:
         """Raise NoRoom where this would be too much for its project, for the node, or for what else is on the disk."""
         limits = self._limits
         own = _sizes(self.folder(project))

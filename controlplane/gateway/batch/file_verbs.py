@@ -87,7 +87,8 @@ async def _take_in(archive: Archive, visit: Visit, form: Form) -> FileRecord:
     wanted = min(visit.head.length or archive.limits.file_bytes, archive.limits.file_bytes)
     visit.ends_s = visit.hub.tick + archive.limits.upload_s
     visit.moves_on(archive.limits.upload_silence_s)
-    writer = await archive.run(archive.files.begin, project, file_id, wanted)
+    await archive.run(archive.files.check_room, project, wanted)
+    writer = await archive.run(archive.files.begin, project, file_id)
     try:
         await _write(archive, visit, form, writer)
         record = _record(archive, visit, form, file_id, writer.size)

@@ -30,7 +30,7 @@ class LineClient:
         self._errors: ErrorShape = request.surface.errors
         self._request_id = request.request_id
         self._parts: list[bytes] = []
-        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.reply: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
         self._exchange = Exchange(hub, self, request)
 
     def begin(self) -> None:
@@ -63,15 +63,15 @@ class LineClient:
 
     def abort(self) -> None:
         self._exchange.cancel()
-        self.reply.cancel()
+        self._tell(None)
 
-    def _tell(self, reply: Reply) -> None:
+    def _tell(self, reply: Reply | None) -> None:
         if not self.reply.done():
             self.reply.set_result(reply)
 
 
-async def ask(hub: Hub, request: Request) -> Reply:
-    """Send one request the way every request goes. When we are cancelled, so is the work."""
+async def ask(hub: Hub, request: Request) -> Reply | None:
+    """Send one request the way every request goes; None when the process ends. Cancelled, it cancels the work."""
     client = LineClient(hub, request)
     hub.connections.add(client)
     try:

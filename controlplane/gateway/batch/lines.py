@@ -139,6 +139,6 @@ def answered_line(line_id: str, custom_id: str, status: int, request_id: str, bo
     return msgspec.json.encode(_Result(line_id, custom_id, _Response(status, request_id, msgspec.Raw(body)), None))
 
 
-def failed_line(line_id: str, custom_id: str, code: str, message: str) -> bytes:
+def failed_line(line_id: str, custom_id: str, fault: Fault) -> bytes:
     """Return a line for what was never answered."""
-    return msgspec.json.encode(_Result(line_id, custom_id, None, _Error(code, message)))
+    return msgspec.json.encode(_Result(line_id, custom_id, None, _Error(fault.code, fault.message)))

@@ -66,7 +66,10 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class BatchRecord(msgspec.Struct, frozen=True):
-    """Times are seconds since 1970, None until then. `ending` is the status that it will have once it is finalized."""
+    """Times are seconds since 1970, None until then.
+
+    `ending` is what it will be once its results are written, `ending_fault` what its other lines fail with.
+    """
 
     id: str
     project: str
@@ -80,6 +83,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
     metadata: dict[str, str] | None = None
     status: BatchStatus = "validating"
     ending: BatchStatus | None = None
+    ending_fault: Fault | None = None
     model: str = ""
     faults: tuple[Fault, ...] = ()
     counts: Counts = Counts()
@@ -97,6 +101,11 @@ class BatchRecord(msgspec.Struct, frozen=True):
     @property
     def is_over(self) -> bool:
         return self.status in OVER
+
+
+def line_id(record: BatchRecord, number: int) -> str:
+    """Return the name of what became of a line."""
+    return f"batch_req_{record.id.removeprefix('batch_')}_{number}"
 
 
 class _File(msgspec.Struct):
