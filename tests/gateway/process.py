@@ -106,6 +106,7 @@ class GatewayProcess:
         self._control_plane = control_plane
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
+        self.metrics_port = _free_port()
 
     def write_settings(self, *, workers: int = 1) -> Path:
         public_key = self.folder / "snapshot.pub"
@@ -119,6 +120,7 @@ snapshot_public_key = "{public_key}"
 state_dir = "{self.folder / "state"}"
 workers = {workers}
 poll_s = 0.05
+metrics_port = {self.metrics_port}
 upstream_tls = {own}
 
 [listen]

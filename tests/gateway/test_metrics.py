@@ -120,6 +120,21 @@ def test_a_worker_goes_on_where_the_last_one_at_its_place_was(tmp_path):
     assert samples(render(again.all(made.counted())))['vllm:prompt_tokens_total{model_name="chat"}'] == 200
 
 
+def test_a_dead_worker_s_counts_stay_and_its_gauges_do_not(tmp_path):
+    one, two = take_slot(tmp_path), take_slot(tmp_path)
+    told = counted(outcome())
+    told.running = {"chat": 3}
+    one.write(told)
+    alive = samples(render(two.all(Counted())))
+    one.close()
+
+    dead = samples(render(two.all(Counted())))
+
+    running, tokens = 'vllm:num_requests_running{model_name="chat"}', 'vllm:prompt_tokens_total{model_name="chat"}'
+    assert (alive[running], alive[tokens]) == (3, 100)
+    assert (dead.get(running), dead[tokens]) == (None, 100)
+
+
 def test_what_a_place_holds_that_cannot_be_read_starts_it_anew(tmp_path):
     take_slot(tmp_path).close()
     (tmp_path / "metrics" / "0.json").write_bytes(b'{"series": 3')

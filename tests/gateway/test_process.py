@@ -1,6 +1,7 @@
 """The process itself: its start without a control plane, its workers, its end."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -144,6 +145,34 @@ def test_workers_share_a_port_and_a_dead_one_is_replaced(
     assert answers == [200] * 10
     assert len(gateway.events("worker.died")) == 1
     assert gateway.stop() == 0
+
+
+def test_one_port_tells_the_metrics_of_all_workers_and_a_killed_one_takes_none_along(
+    gateway: GatewayProcess, replica: ReplicaThread, control_plane: StandInControlPlane
+):
+    def answered() -> float:
+        page = httpx.get(f"http://127.0.0.1:{gateway.metrics_port}/metrics", trust_env=False).text
+        lines = [line for line in page.splitlines() if line.startswith("redoubt_requests_total")]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    def kept() -> int:
+        places = (gateway.folder / "state/metrics").glob("*.json")
+        series = [one for place in places for one in json.loads(place.read_bytes())["series"]]
+        return sum(sum(one["results"].values()) for one in series)
+
+    control_plane.publish(replica.replica.spec)
+    gateway.start(workers=2)
+    until(lambda: len(gateway.workers()) == 2 and len(gateway.events("snapshot.accepted")) == 2)
+    assert [chat(gateway).status_code for _ in range(12)] == [200] * 12
+    until(lambda: answered() == 12)
+    until(lambda: kept() == 12)  # a kill takes the last second of what was counted; records are the spool's
+
+    os.kill(min(gateway.workers()), signal.SIGKILL)
+    until(lambda: len(gateway.events("gateway.listening")) == 3)
+
+    until(lambda: answered() == 12)
+    assert chat(gateway).status_code == 200
+    until(lambda: answered() == 13)
 
 
 def test_workers_do_not_outlive_a_killed_parent(gateway: GatewayProcess):

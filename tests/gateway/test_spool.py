@@ -248,6 +248,25 @@ def test_an_intent_without_outcome_becomes_unknown_at_the_next_start(tmp_path):
     assert read_spool(folder).is_closed
 
 
+def test_what_nobody_knows_the_end_of_counts_as_all_that_it_held_and_as_whose_it_was(tmp_path):
+    whose = {
+        "workflow": "billing",
+        "agent": "reader",
+        "run": "r1",
+        "step": "s1",
+        "priority": "batch",
+        "surface": "chat",
+    }
+    dead(tmp_path, Opened(at_us=0, node="gw1"), intent("req_a", held=(("budget_a", 500), ("budget_b/r1", 7)), **whose))
+
+    (reader,) = adopt_dead(tmp_path, set(), 7)
+
+    told = json.loads(reader.read()[-2])
+    assert told["spent"] == [["budget_a", 500], ["budget_b/r1", 7]]
+    assert {name: told[name] for name in whose} == whose
+    assert (told["zone"], told["revision"]) == ("north", "revision_a")
+
+
 def test_a_torn_line_is_cut_off_and_a_second_recovery_adds_nothing(tmp_path):
     folder = dead(tmp_path, Opened(at_us=0, node="gw1"), intent("req_a"), torn=b'{"at_us":1,"by')
     for reader in adopt_dead(tmp_path, set(), 7):

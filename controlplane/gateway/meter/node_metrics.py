@@ -38,6 +38,7 @@ class NodeMetrics:
     def _counted(self) -> Counted:
         counted = self._hub.metrics.counted()
         counted.running = self._hub.running()
+        counted.waiting = self._hub.queues.waiting()
         counted.gauges = {
             "redoubt_spool_backlog_bytes": self._backlog_bytes(),
             "redoubt_snapshot_version": self._hub.snapshot_version,

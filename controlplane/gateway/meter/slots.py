@@ -25,8 +25,7 @@ class Slot:
 
     def before(self) -> Counted:
         """Return what this place counted before; its gauges are over."""
-        found = _read(self._path)
-        return Counted(found.series, found.refusals) if found is not None else Counted()
+        return _without_gauges(_read(self._path) or Counted())
 
     def write(self, counted: Counted) -> None:
         """Let the others see it. Raises OSError; it is no record, so a power loss may take the last second of it."""
@@ -35,9 +34,13 @@ class Slot:
         fresh.replace(self._path)
 
     def all(self, own: Counted) -> Counted:
-        """Return what all workers counted; ours as it is now."""
-        others = [_read(path) for path in sorted(self._folder.glob("*.json")) if path != self._path]
-        return merged([own, *(other for other in others if other is not None)])
+        """Return what all workers counted, ours as it is now; what a dead one counted stays, its gauges do not."""
+        found = [own]
+        for path in sorted(self._folder.glob("*.json")):
+            other = _read(path) if path != self._path else None
+            if other is not None:
+                found.append(other if _is_held(path.with_suffix(".lock")) else _without_gauges(other))
+        return merged(found)
 
     def close(self) -> None:
         os.close(self._lock)
@@ -48,14 +51,35 @@ def take_slot(state_dir: Path) -> Slot:
     folder = state_dir / "metrics"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for number in range(MOST_WORKERS):
-        lock = os.open(folder / f"{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            continue
-        return Slot(folder, number, lock)
+        lock = _take_lock(folder / f"{number}.lock")
+        if lock is not None:
+            return Slot(folder, number, lock)
     raise Unavailable(f"{MOST_WORKERS} workers count in {folder} already", remedy="stop the other gateway of this node")
+
+
+def _take_lock(path: Path) -> int | None:
+    """Return a descriptor that holds the file, None while another process holds it."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _is_held(path: Path) -> bool:
+    """Say whether a worker lives at this place. Shared, so that two that look at once do not see each other."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _without_gauges(counted: Counted) -> Counted:
+    return Counted(counted.series, counted.refusals)
 
 
 def _read(path: Path) -> Counted | None:

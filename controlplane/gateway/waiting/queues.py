@@ -29,6 +29,10 @@ class Queues(Protocol):
         """Let those go that have waited too long."""
         ...
 
+    def waiting(self) -> dict[str, int]:
+        """Return how many wait for each endpoint, by its name."""
+        ...
+
 
 class NoQueues:
     """A seat for everybody."""
@@ -41,3 +45,6 @@ class NoQueues:
 
     def sweep(self, now_s: float) -> None:
         """Do nothing: nobody waits."""
+
+    def waiting(self) -> dict[str, int]:
+        return {}
