@@ -63,7 +63,6 @@ class Exchange:
     # --- first, what it may use
 
     def begin(self) -> None:
-        self._wait(self._around.limits.clear_s)
         try:
             self._around.suspects.check(self._request, self._request.at_us / 1e6)
             hold = self._around.budgets.clear(self._request, self)
@@ -72,6 +71,8 @@ class Exchange:
         else:
             if hold is not None:
                 self.cleared(hold)
+            elif self._live and self._hold is None:
+                self._wait(self._around.limits.clear_s)
 
     def cleared(self, hold: Hold) -> None:
         """It may use this much: write down what is about to happen, and go on once that is durable."""
@@ -98,11 +99,12 @@ class Exchange:
         self._recorded = True
         if not self._live:
             return
-        self._wait(self._around.limits.first_byte_s)
         self._trail.waits()
         try:
             if self._around.queues.enter(self._request, self):
                 self.seated()
+            else:
+                self._wait(self._around.limits.first_byte_s)
         except Refusal as refusal:
             self.not_seated(refusal)
 
@@ -136,7 +138,6 @@ class Exchange:
     # --- then, a replica
 
     def sent_to(self, replica: Replica) -> None:
-        self._wait(self._around.limits.first_byte_s)
         self._trail.sent_to(replica)
 
     def undelivered(self, refusal: Refusal) -> None:
@@ -146,6 +147,7 @@ class Exchange:
         if self._stream is not None and self._stream.begun:
             self._go_on(self._stream, lost())
         else:
+            self._wait(self._around.limits.first_byte_s)
             self._dispatch.lost(silent=silent)
 
     def _go_on(self, stream: Stream, refusal: Refusal) -> None:
@@ -170,11 +172,13 @@ class Exchange:
         if status == _OK and self._stream is None:
             self._pass_on(body)
         elif status in _BUSY:
+            self._wait(self._around.limits.first_byte_s)
             self._dispatch.try_another()
         elif (refusal := engine_errors.of_client(status, body)) is not None:
             self._dispatch.let_go()
             self._end(refusal)
         else:
+            self._wait(self._around.limits.first_byte_s)
             self._dispatch.erred(status)
 
     def _pass_on(self, body: bytes) -> None:
