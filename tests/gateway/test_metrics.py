@@ -120,6 +120,18 @@ def test_a_worker_goes_on_where_the_last_one_at_its_place_was(tmp_path):
     assert samples(render(again.all(made.counted())))['vllm:prompt_tokens_total{model_name="chat"}'] == 200
 
 
+def test_to_be_read_changes_nothing_of_what_was_counted(tmp_path):
+    here, there = take_slot(tmp_path), take_slot(tmp_path)
+    there.write(counted(outcome()))
+    made = Metrics()
+    made.ended(outcome(), None)
+
+    pages = [render(here.all(made.counted())) for _ in range(3)]
+
+    assert len(set(pages)) == 1
+    assert samples(render(made.counted()))['vllm:prompt_tokens_total{model_name="chat"}'] == 100
+
+
 def test_a_dead_worker_s_counts_stay_and_its_gauges_do_not(tmp_path):
     one, two = take_slot(tmp_path), take_slot(tmp_path)
     told = counted(outcome())

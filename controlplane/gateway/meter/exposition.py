@@ -127,9 +127,7 @@ def _gathered(series: Iterable[Series], labels_of: LabelsOf) -> dict[Labels, Ser
     for one in series:
         labels = labels_of(one)
         if labels not in found:
-            found[labels] = Series(
-                endpoint=one.endpoint, model=one.model, zone=one.zone, project=one.project, operation=one.operation
-            )
+            found[labels] = one.empty()
         found[labels].merge(one)
     return dict(sorted(found.items()))
 

@@ -68,6 +68,12 @@ class Series(msgspec.Struct, kw_only=True):
     first_token: Histogram = msgspec.field(default_factory=_of_seconds)
     between_tokens: Histogram = msgspec.field(default_factory=_of_seconds)
 
+    def empty(self) -> "Series":
+        """Return one for the same that has counted nothing."""
+        return Series(
+            endpoint=self.endpoint, model=self.model, zone=self.zone, project=self.project, operation=self.operation
+        )
+
     def merge(self, other: "Series") -> None:
         """Add what another worker counted."""
         for mine, its in ((self.results, other.results), (self.finishes, other.finishes)):
@@ -156,10 +162,9 @@ def merged(parts: list[Counted]) -> Counted:
     for part in parts:
         for one in part.series:
             key = (one.endpoint, one.project, one.operation)
-            if key in series:
-                series[key].merge(one)
-            else:
-                series[key] = one
+            if key not in series:
+                series[key] = one.empty()  # a worker goes on counting in its own
+            series[key].merge(one)
         for mine, its in (
             (together.refusals, part.refusals), (together.running, part.running), (together.waiting, part.waiting),
         ):  # fmt: skip
