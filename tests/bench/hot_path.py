@@ -11,17 +11,25 @@ import cProfile
 import pstats
 import time
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvloop
 
+from controlplane.contracts.budgets import Allotment
 from controlplane.contracts.snapshot import SnapshotReplica
+from controlplane.gateway.budget.accounts import Accounts
+from controlplane.gateway.budget.ledger import Ledger
+from controlplane.gateway.budget.retries import Retries
 from controlplane.gateway.client_connection import ClientConnection
 from controlplane.gateway.hub import Hub
 from controlplane.gateway.limits import Limits
 from controlplane.gateway.link import Link
 from controlplane.gateway.records import Chain, Denial, Intent, Outcome
 from controlplane.gateway.replica import Replica
+from controlplane.gateway.routing.runs import SharedRuns
+from controlplane.gateway.shared_table import SharedTable
 from controlplane.gateway.spool import Waiter
 from controlplane.kit.clock import SystemClock
 from tests.bench.load import request
@@ -30,6 +38,7 @@ from tests.bench.mock_engine import EVENTS, LAST, PLAIN, STREAM, STREAM_HEAD
 
 _REPETITIONS = 40
 _REQUESTS = 200
+_PLENTY = 2**52
 
 
 class Wire:
@@ -62,11 +71,21 @@ class Lines:
 class Bench:
     """One client, one link to a replica, and everything between them."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         journal: Any = Lines()
         self._hub = Hub(limits=Limits(), clock=SystemClock(), context_for=lambda _: None, journal=journal)
         spec = SnapshotReplica(replica_id="replica_bench", host="127.0.0.1", port=9, certificate_pem="")
         self._hub.adopt(snapshot((spec,)))
+        self._hub.runs = SharedRuns(SharedTable(folder / "runs"))
+        self._ledger = self._hub.budgets = Ledger(
+            Accounts("0" * 32),
+            clock=self._hub.clock,
+            now_s=self._hub.time,
+            wake=lambda: None,
+            soon=asyncio.get_running_loop().call_soon,
+            retries=Retries(SharedTable(folder / "retries", buckets=1 << 12), self._hub.wall_s),
+            count=lambda _request, _counted: None,
+        )
         wire: Any = Wire()
         self._client, self._wire = ClientConnection(self._hub), wire
         self._client.connection_made(wire)
@@ -78,6 +97,21 @@ class Bench:
         link._transport = wire  # type: ignore[assignment]  # noqa: SLF001 - connected without a socket
         replica.link_freed(link)
         return link
+
+    async def grant(self) -> None:
+        """Let the first request wait for its budgets, and grant so much that none waits again."""
+        self._client.data_received(request(KEY, 600, stream=False))
+        await asyncio.sleep(0.01)
+        ask = self._ledger.ask()
+        if ask is None:
+            raise SystemExit("no budget binds the request")
+        told = [
+            Allotment(account=one.account, granted=_PLENTY, left=_PLENTY, elsewhere=0, at_best=_PLENTY)
+            for one in ask.accounts
+        ]
+        self._ledger.hear(ask.number, told)
+        await asyncio.sleep(0.01)
+        self._link.data_received(PLAIN)
 
     def plain(self, prompt_bytes: int) -> Callable[[], int]:
         """Return what does many requests and says how many."""
@@ -126,7 +160,12 @@ def least_us(run: Callable[[], int]) -> float:
 
 
 async def main(*, profile: bool) -> None:
-    bench = Bench()
+    with TemporaryDirectory() as folder:
+        await measure(Bench(Path(folder)), profile=profile)
+
+
+async def measure(bench: Bench, *, profile: bool) -> None:
+    await bench.grant()
     works = {"plain": bench.plain(600), "plain 32 kB": bench.plain(32_000), "event": bench.stream()}
     for name, run in works.items():
         run()
@@ -138,7 +177,6 @@ async def main(*, profile: bool) -> None:
             for _ in range(20):
                 works["plain"]()
         pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
-    await asyncio.sleep(0)
 
 
 if __name__ == "__main__":

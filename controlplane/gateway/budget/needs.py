@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from controlplane.contracts.snapshot import Surface
 from controlplane.gateway.budget.accounts import UNITS
 from controlplane.gateway.request import Request
+from controlplane.kit.search import holds
 
 PROMPT, COMPLETION, CALLS, RETRIES, TOOL_STEPS, WALL, GPU = range(len(UNITS))
 INJECTED = 4096  # completion tokens where the client names no limit
@@ -80,9 +81,9 @@ def prompt_bound(request: Request) -> int:
 
 def _is_plain(body: bytes) -> bool:
     """Say whether all that the engine reads is text that stands in the body."""
-    if any(name in body for name in _FREE_FIELDS):
+    if any(holds(body, name) for name in _FREE_FIELDS):
         return False
-    return _TYPE not in body or _OTHER_TYPE.search(body) is None
+    return not holds(body, _TYPE) or _OTHER_TYPE.search(body) is None
 
 
 def _follows_a_tool(request: Request) -> bool:
