@@ -34,6 +34,13 @@ Floor = Annotated[
     int | None,
     typer.Option(min=0, help="Replicas that nobody preempts; if never given, all. Others give way to guarantees."),
 ]
+Exclusive = Annotated[
+    bool,
+    typer.Option(
+        "--exclusive",
+        help="Let in its project's keys alone; llama.cpp then reuses what it read. It cannot be changed later.",
+    ),
+]
 Wait = Annotated[int, typer.Option(help="Wait this many seconds until all replicas are ready; 0 does not wait.", min=0)]
 
 COLUMNS = [
@@ -97,6 +104,7 @@ def create_endpoint(
     floor: Floor = None,
     wait: Wait = 0,
     *,
+    exclusive: Exclusive = False,
     as_json: Json = False,
 ) -> None:
     """Serve a model under a name."""
@@ -104,7 +112,9 @@ def create_endpoint(
         model=model, adapter=adapter, gpus=gpus, gpu_type=gpu_type, context_tokens=context_tokens, parallel=parallel
     )
     with connect(context) as client:
-        ask = admin.CreateEndpoint(name=name, zone=zone, replicas=replicas, config=config, project=project, floor=floor)
+        ask = admin.CreateEndpoint(
+            name=name, zone=zone, replicas=replicas, config=config, project=project, floor=floor, exclusive=exclusive
+        )
         made = client.create_endpoint(ask)
         made = wait_ready(client, name, wait) if wait else made
     _show_one(made, as_json=as_json)

@@ -189,7 +189,7 @@ class EndpointConfig(Strict):
 
 
 class CreateEndpoint(Strict):
-    """`floor` replicas are never preempted; null is all of them."""
+    """`floor` replicas are never preempted; null is all of them. `exclusive` lets in its own project's keys alone."""
 
     name: Name
     zone: Name = "main"
@@ -197,6 +197,7 @@ class CreateEndpoint(Strict):
     config: EndpointConfig
     project: ShareName = "redoubt"
     floor: int | None = Field(default=None, ge=0, le=64)
+    exclusive: bool = False
 
 
 class ReviseEndpoint(Strict):
@@ -236,6 +237,7 @@ class Endpoint(Answer):
     zone: str
     project: str = ""
     floor: int | None = None
+    exclusive: bool = False
     replicas_wanted: int
     replicas_ready: int
     wait_reason: str

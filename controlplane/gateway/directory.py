@@ -201,14 +201,24 @@ class Directory:
     def find(self, grant: Grant, name: str) -> Endpoint:
         """Return the endpoint. Raises ModelNotFound, in the same words for one that the key may not use."""
         endpoint = self.endpoints.get(name)
-        if endpoint is None or not grant.covers(endpoint):
+        if endpoint is None or not self.opens(grant, endpoint):
             detail = f"the model {name[:100]!r} does not exist or this key may not use it"
             raise ModelNotFound(detail, remedy="list the models of this key with GET /v1/models", param="model")
         return endpoint
 
+    def opens(self, grant: Grant, endpoint: Endpoint) -> bool:
+        """Say whether the key may use the endpoint. An exclusive one is for its own project's keys alone."""
+        if endpoint.exclusive and self._project_of(grant.project) != self._project_of(endpoint.project):
+            return False
+        return grant.covers(endpoint)
+
+    def _project_of(self, name: str) -> str:
+        share = self.shares.get(name)
+        return (share.project if share is not None else "") or name
+
     def listing(self, grant: Grant) -> bytes:
         """Return the body of GET /v1/models."""
-        visible = [msgspec.Raw(e.listed) for e in self.endpoints.values() if grant.covers(e)]
+        visible = [msgspec.Raw(e.listed) for e in self.endpoints.values() if self.opens(grant, e)]
         return msgspec.json.encode(_Models(visible))
 
 

@@ -30,7 +30,7 @@ async def create_endpoint(body: admin.CreateEndpoint, call: Posted) -> Response:
     """Make an endpoint; replicas start in the background, and `wait_reason` says what they wait for."""
     view = await endpoints.create_endpoint(
         call.tx, call.actor, name=body.name, zone=body.zone, replicas=body.replicas, config=body.config,
-        project=body.project, floor=body.floor,
+        project=body.project, floor=body.floor, exclusive=body.exclusive,
     )  # fmt: skip
     return call.created(to_endpoint(view))
 

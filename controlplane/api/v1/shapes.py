@@ -93,6 +93,7 @@ def to_endpoint(view: EndpointView) -> admin.Endpoint:
         zone=view.endpoint.zone,
         project=view.endpoint.project,
         floor=view.endpoint.floor,
+        exclusive=view.endpoint.exclusive,
         replicas_wanted=view.endpoint.replicas,
         replicas_ready=sum(replica.state == ReplicaState.READY for replica in view.replicas),
         wait_reason=view.endpoint.wait_reason or "",

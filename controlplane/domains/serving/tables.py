@@ -40,6 +40,7 @@ class Endpoint(Table):
     project: Mapped[str] = mapped_column(String(32), default="redoubt")
     replicas: Mapped[int] = mapped_column(Integer)
     floor: Mapped[int | None] = mapped_column(Integer)
+    exclusive: Mapped[bool] = mapped_column(Boolean, default=False)  # for ever: its engines keep its project's prompts
     revision_id: Mapped[str] = mapped_column(String(40))
     wait_reason: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))

@@ -54,11 +54,11 @@ async def list_models(tx: Tx, actor: Actor, *, page: Page) -> Sequence[Model]:
 
 async def create_endpoint(
     tx: Tx, actor: Actor, *, name: str, zone: str, replicas: int, config: EndpointConfig,
-    project: str = BUILT_IN_PROJECT, floor: int | None = None,
+    project: str = BUILT_IN_PROJECT, floor: int | None = None, exclusive: bool = False,
 ) -> EndpointView:  # fmt: skip
     """Make an endpoint and its first revision. Raises NotFound for model and project, Refused when it can never fit.
 
-    `floor` replicas are never preempted, None is all of them.
+    `floor` replicas are never preempted, None is all of them. `exclusive` lets in its own project's keys alone.
     """
     await policy.require(tx, actor, "endpoint.create", name)
     if await store.find_endpoint(tx, name) is not None:
@@ -69,15 +69,22 @@ async def create_endpoint(
     if (await allocation.get_project(tx, project)).archived:
         raise Conflict(f"{project} is archived: nothing new runs there", remedy="redoubt project list")
     endpoint = Endpoint(
-        id=new_id("endpoint"), name=name, zone=zone, project=project, replicas=replicas, floor=floor, revision_id="",
-        created_at=tx.now,
+        id=new_id("endpoint"), name=name, zone=zone, project=project, replicas=replicas, floor=floor,
+        exclusive=exclusive, revision_id="", created_at=tx.now,
     )  # fmt: skip
     revision = await _make_revision(tx, endpoint, number=1, config=config)
     endpoint.revision_id = revision.id
     store.add(tx, endpoint)
     await tx.session.flush()
     store.add(tx, revision)
-    facts = {"name": name, "project": project, "revision": revision.id, "replicas": replicas, "floor": floor}
+    facts = {
+        "name": name,
+        "project": project,
+        "revision": revision.id,
+        "replicas": replicas,
+        "floor": floor,
+        "exclusive": exclusive,
+    }
     await audit.record(tx, actor, "endpoint.created", endpoint.id, **facts)
     return EndpointView(endpoint, revision, ())
 

@@ -132,6 +132,7 @@ def _snapshot_endpoint(
         surfaces=rules.SURFACES[revision.adapter],
         parallel=revision.parallel,
         gpus=revision.gpus,
+        exclusive=endpoint.exclusive,
         jurisdiction=zone.jurisdiction,
         clearance=zone.clearance,
     )
