@@ -1,5 +1,6 @@
 """redoubt organisation, project, team and quota: who may use what."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -11,10 +12,16 @@ from controlplane.contracts import allocation as contracts
 
 COLUMNS = [
     ("NAME", "name"), ("KIND", "kind"), ("PART OF", "parent"), ("SLOT", "slot"), ("RUNS AS", "user"),
-    ("WEIGHT", "weight"), ("ARCHIVED", "archived"),
+    ("WEIGHT", "weight"), ("KEEPS CONTENT", "keeps_content"), ("ARCHIVED", "archived"),
 ]  # fmt: skip
 QUOTA_COLUMNS = [("SHARE", "share"), ("GPU", "gpu_type"), ("GUARANTEED", "guaranteed"), ("AT MOST", "most")]
 PARENTS: dict[contracts.Kind, contracts.Kind] = {"project": "organisation", "team": "project"}
+
+
+class KeepsContent(StrEnum):
+    YES = "yes"
+    NO = "no"
+
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A letter, then lower-case letters, digits and -.")]
 Weight = Annotated[int, typer.Option(min=1, help="Its part of the fair share among its siblings.")]
@@ -61,6 +68,20 @@ def _make_noun(kind: contracts.Kind, about: str) -> typer.Typer:
         with connect_as(context, AllocationClient) as client:
             done = client.archive_share(name)
         show_json(done.model_dump(mode="json")) if as_json else say(f"{name} is archived; what runs there finishes")
+
+    @noun.command("keep-content")
+    def keep_content(
+        context: typer.Context,
+        name: Name,
+        keeps: Annotated[KeepsContent, typer.Argument(help="Whether gateways may keep files and results of batches.")],
+        *,
+        as_json: Json = False,
+    ) -> None:
+        """Let gateways keep files and results of batches, sealed on their own disks; or no longer."""
+        with connect_as(context, AllocationClient) as client:
+            done = client.set_share(name, contracts.SetShare(keeps_content=keeps is KeepsContent.YES))
+        said = f"content of {name} may be kept" if done.keeps_content else f"content of {name} is kept no longer"
+        show_json(done.model_dump(mode="json")) if as_json else say(said)
 
     return noun
 

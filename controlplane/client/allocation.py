@@ -18,6 +18,9 @@ class AllocationClient(AdminClient):
     def get_share(self, name: str) -> allocation.Share:
         return self.send("GET", ("shares", name), None, allocation.Share)
 
+    def set_share(self, name: str, ask: allocation.SetShare) -> allocation.Share:
+        return self.send("PATCH", ("shares", name), ask, allocation.Share)
+
     def archive_share(self, name: str) -> allocation.Share:
         return self.send("DELETE", ("shares", name), None, allocation.Share)
 

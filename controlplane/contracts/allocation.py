@@ -23,6 +23,12 @@ class CreateShare(Strict):
     weight: int = Field(default=1, ge=1, le=1000)
 
 
+class SetShare(Strict):
+    """`keeps_content` lets gateways keep files and results of batches."""
+
+    keeps_content: bool
+
+
 class Share(Answer):
     """`user` is the POSIX user of its work, `slot` the number of what a project has on every node."""
 
@@ -34,6 +40,7 @@ class Share(Answer):
     slot: int | None
     weight: int
     archived: bool
+    keeps_content: bool = False
 
 
 class SetQuota(Strict):

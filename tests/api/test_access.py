@@ -112,6 +112,7 @@ ROUTES = [
     ("POST", "/shares"),
     ("GET", "/shares"),
     ("GET", "/shares/x"),
+    ("PATCH", "/shares/x"),
     ("DELETE", "/shares/x"),
     ("PUT", "/shares/x/quotas/x"),
     ("GET", "/quotas"),

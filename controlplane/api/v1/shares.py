@@ -41,6 +41,12 @@ async def show_share(share: str, tx: Transaction, actor: Person) -> contracts.Sh
     return to_share(await shares.show_share(tx, actor, name=share))
 
 
+@router.patch("/shares/{share}")
+async def set_share(share: str, body: contracts.SetShare, tx: Transaction, actor: Person) -> contracts.Share:
+    """Say whether gateways may keep its files and the results of its batches."""
+    return to_share(await shares.keep_content(tx, actor, name=share, keeps=body.keeps_content))
+
+
 @router.delete("/shares/{share}")
 async def archive_share(share: str, tx: Transaction, actor: Person) -> contracts.Share:
     """Let nothing new run for it; what runs finishes."""

@@ -189,4 +189,5 @@ def to_snapshot_share(name: str, share: Share | None, secret: bytes) -> Snapshot
         team=name if share is not None and share.kind is ShareKind.TEAM else "",
         weight=share.weight if share is not None else 1,
         salt=hmac_digest(secret, project.encode(), "sha256").hex()[:SALT_DIGITS],
+        keeps_content=share is not None and share.keeps_content and not share.archived,
     )

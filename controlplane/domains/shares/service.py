@@ -48,6 +48,17 @@ async def archive_share(tx: Tx, actor: Actor, *, name: str) -> Share:
     return await get_share(tx, name)
 
 
+async def keep_content(tx: Tx, actor: Actor, *, name: str, keeps: bool) -> Share:
+    """Let gateways keep files and results of batches for a share and its parts, or no longer."""
+    share = await get_share(tx, name)
+    await policy.require(tx, actor, "share.keep_content", _resource(share))
+    row = await store.find_share(tx, name)
+    if row is not None and row.keeps_content != keeps:
+        row.keeps_content = keeps
+        await audit.record(tx, actor, "share.kept_content", name, keeps=keeps)
+    return await get_share(tx, name)
+
+
 async def list_shares(tx: Tx, actor: Actor) -> list[Share]:
     """Return what the actor may see: a tenant its own project, its teams and its organisation's name."""
     await policy.require(tx, actor, "share.read", Resource("share", "site", project=actor.project))
@@ -258,7 +269,8 @@ def _to_share(row: ShareRow, chain: tuple[str, ...], rows: Mapping[str, ShareRow
     slot = rows[project].slot if project else None
     user = "" if not project else rules.user_of(slot)
     archived = any(rows[name].archived_at is not None for name in chain)
-    return Share(row.name, kind, row.parent or "", chain, project, user, slot, row.weight, archived)
+    keeps = any(rows[name].keeps_content for name in chain)
+    return Share(row.name, kind, row.parent or "", chain, project, user, slot, row.weight, archived, keeps)
 
 
 def _to_terms(row: PoolRow) -> PoolTerms:

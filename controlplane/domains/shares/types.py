@@ -27,6 +27,7 @@ class Share:
     """A part of the site. `chain` is itself and what it is a part of, up to its organisation.
 
     `project` and `user` are those that its work runs as: a team's are its project's, an organisation has none.
+    `keeps_content` when it or what it is a part of was told so.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Share:
     slot: int | None
     weight: int
     archived: bool
+    keeps_content: bool = False
 
 
 @dataclass(frozen=True)

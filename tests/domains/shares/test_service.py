@@ -85,6 +85,23 @@ async def test_a_pool_keeps_what_is_not_given_and_loses_a_limit_that_is_named(pl
     assert (done["max_gpus"], done["project_most"], done["grace_s"]) == ({"a100": 2}, None, 90)
 
 
+async def test_content_is_kept_for_a_share_and_its_parts_once_a_data_steward_says_so(plane: ControlPlane, admin: str):
+    await make_tenant(plane, admin)
+    await ask(plane, admin, "POST", "/shares", kind="team", name="vision", parent="blue")
+    steward = await plane.person(Role.DATA_STEWARD)
+
+    before = (await ask(plane, steward, "GET", "/shares/vision")).json()
+    denied = await ask(plane, admin, "PATCH", "/shares/blue", keeps_content=True)
+    said = await ask(plane, steward, "PATCH", "/shares/blue", keeps_content=True)
+    kept = {s["name"]: s["keeps_content"] for s in (await ask(plane, steward, "GET", "/shares")).json()["items"]}
+    await ask(plane, steward, "PATCH", "/shares/blue", keeps_content=False)
+    after = (await ask(plane, steward, "GET", "/shares/vision")).json()
+
+    assert (before["keeps_content"], denied.status_code, said.status_code) == (False, 403, 200)
+    assert (kept["blue"], kept["vision"], kept["acme"]) == (True, True, False)
+    assert not after["keeps_content"]
+
+
 async def test_a_tenant_sees_its_own_project_alone(plane: ControlPlane, admin: str):
     await make_tenant(plane, admin)
     await ask(plane, admin, "POST", "/shares", kind="project", name="red", parent="acme")

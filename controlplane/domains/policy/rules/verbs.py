@@ -156,6 +156,7 @@ VERBS: Verbs = to_table(
     read("reservation.read", PA, SA, OP, DS, AU),
     write("share.archive", PA),
     write("share.create", PA),
+    write("share.keep_content", SA, DS),
     read("share.read", PA, SA, OP, DS, AU, TA, TU),
     # budgets
     write("allotment.ask", GATEWAY),
