@@ -76,7 +76,7 @@ def _show_tokens(found: RequestsUsage, *, as_json: bool) -> None:
     show(found.rows, columns, as_json=False, empty="no request ended in that time")
     untold = sum(row.untold for row in found.rows)
     if untold:
-        say(f"of {untold} requests the replica told no tokens")
+        say(f"of {untold} requests the replica told no tokens; what was sent of their streams is counted instead")
     say(f"hours that began from {found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC")
 
 

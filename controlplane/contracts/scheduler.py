@@ -68,7 +68,7 @@ class UsageRow(Answer):
 
 
 class RequestsRow(Answer):
-    """`untold` requests are those whose replica told no tokens; cached ones are among `tokens_in`.
+    """Of `untold` requests the replica told no tokens, they may be estimated; cached ones are among `tokens_in`.
 
     Means are over the requests that have one: seconds in the queue, and to the first token of a stream.
     """

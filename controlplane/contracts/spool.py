@@ -68,6 +68,8 @@ class Intent(Line):
 class Outcome(Line):
     """`unknown`: the gateway died before the end; `status` 0: nothing was answered; tokens where the replica told.
 
+    `estimated` tokens are counted by the gateway, from events and bytes: the client left before the replica told.
+
     Times are microseconds. `ttft_us` is from the request to its first event, `itl_` the time between two events.
     `gpu_us` is its part of the time of the replica's GPUs. `spent` never exceeds what its intent held.
     """
@@ -87,6 +89,7 @@ class Outcome(Line):
     tokens_out: Count | None
     agent: Word = ""
     context_tokens: Count = 0
+    estimated: bool = False
     finish: Word = ""
     gpu_us: Count = 0
     itl_p50_us: Count | None = None

@@ -335,6 +335,8 @@ class Exchange:
         """End it once: the seat is free, the outcome is told, what was held is settled."""
         self._live = False
         usage = self._trail.usage
+        if self._stream is not None:
+            usage.events = self._stream.events
         if self._hold is not None:
             self._trail.end(self._hold, result, status, code)
             self._dispatch.learn(usage)

@@ -69,6 +69,7 @@ class Outcome(Record, tag_field="kind", tag="outcome"):
     tokens_out: int | None
     agent: str = ""
     context_tokens: int = 0
+    estimated: bool = False
     finish: str = ""
     gpu_us: int = 0
     itl_p50_us: int | None = None

@@ -9,6 +9,7 @@ from controlplane.gateway.sse import EventGate
 from controlplane.gateway.surface.generation import without_usage
 from controlplane.gateway.surroundings import Client
 
+_LINES = {"messages": 3, "responses": 3}  # theirs have names
 _HEARTBEAT = b": waiting\n\n"  # a comment: every reader of events passes over it
 
 
@@ -76,6 +77,11 @@ class Stream:
         """Return the first whole events of so many lines at most."""
         end = b"\n".join(events.split(b"\n", most_lines)[:most_lines]).rfind(b"\n\n")
         return events[: end + 2] if end >= 0 else b""
+
+    @property
+    def events(self) -> int:
+        """Return how many events came so far: each is of its lines and an empty one."""
+        return self.lines // _LINES.get(self._request.surface.name, 2)
 
     def for_client(self, events: bytes) -> bytes:
         """Return what of the events the client asked for."""

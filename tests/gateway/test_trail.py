@@ -167,6 +167,42 @@ async def test_a_client_that_hangs_up_in_a_stream_has_an_outcome(gateway, replic
     assert outcome.bytes_out > 0
 
 
+async def test_a_client_that_leaves_when_it_has_all_but_the_usage_is_metered_by_what_it_was_sent(gateway, replica):
+    gone = asyncio.Event()
+
+    async def all_but_the_usage(call: Call) -> None:
+        await call.begin_stream()
+        for word in ("one", "two", "three"):
+            await call.event(word)
+        await gone.wait()
+
+    replica.script = all_but_the_usage
+    reader, writer = await gateway.connect()
+    writer.write(post(STREAMED))
+    await reader.readuntil(b"three")
+    writer.transport.abort()
+    await until(lambda: gateway.journal.outcomes)
+    gone.set()
+
+    (outcome,) = gateway.journal.outcomes
+    assert (outcome.result, outcome.estimated) == ("cancelled", True)
+    assert (outcome.tokens_out, outcome.tokens_in) == (3, len(STREAMED) // 4)
+
+
+async def test_what_a_replica_told_is_not_estimated(gateway, replica):
+    async def told(call: Call) -> None:
+        await call.begin_stream()
+        await call.event("one")
+        await call.chunk(b'data: {"choices":[],"usage":{"prompt_tokens":11,"completion_tokens":5}}\n\n')
+        await call.end_stream()
+
+    replica.script = told
+    await gateway.chat(STREAMED)
+
+    (outcome,) = gateway.journal.outcomes
+    assert (outcome.estimated, outcome.tokens_in, outcome.tokens_out) == (False, 11, 5)
+
+
 async def test_without_a_replica_there_is_still_an_intent_and_an_outcome(gateway):
     await gateway.chat(ASK.replace(b'"chat"', b'"empty"'))
 

@@ -93,7 +93,7 @@ def _counted(outcome: Outcome) -> Requests:
     return Requests(
         calls=1,
         failures=outcome.result in FAILED,
-        untold=outcome.tokens_in is None and outcome.result != "failed",
+        untold=outcome.estimated or (outcome.tokens_in is None and outcome.result != "failed"),
         retries=outcome.retries,
         tokens_in=outcome.tokens_in or 0,
         tokens_out=outcome.tokens_out or 0,

@@ -119,7 +119,7 @@ async def sum_requests(
 async def _sum_runs(tx: Tx, *, since: datetime, until: datetime, shares: Sequence[str] | None) -> dict[str, Requests]:
     """Add up single requests: runs are too many for sums of their own, and over when their requests are forgotten."""
     row = InferenceRequest
-    told_nothing = row.tokens_in.is_(None) & (row.result != "failed")
+    told_nothing = row.estimated | (row.tokens_in.is_(None) & (row.result != "failed"))
     counts = {
         "calls": func.count(),
         "failures": func.count().filter(row.result.in_(FAILED)),

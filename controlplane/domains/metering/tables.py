@@ -1,6 +1,6 @@
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, Index, Integer, SmallInteger, String, text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, DateTime, Index, Integer, SmallInteger, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from controlplane.kit.tx import Table
@@ -98,6 +98,7 @@ class InferenceRequest(Table):
     status: Mapped[int] = mapped_column(SmallInteger)
     code: Mapped[str] = mapped_column(String(120))
     finish: Mapped[str] = mapped_column(String(120))
+    estimated: Mapped[bool] = mapped_column(Boolean)
     bytes_out: Mapped[int] = mapped_column(BigInteger)
     context_tokens: Mapped[int] = mapped_column(BigInteger)
     duration_us: Mapped[int] = mapped_column(BigInteger)
@@ -116,7 +117,7 @@ class InferenceRequest(Table):
 class InferenceSum(Table):
     """Requests of one hour or one day (`span`), added up as their lines arrive.
 
-    `untold` are those whose replica told no tokens, `ttft_calls` those that have a time to the first token.
+    Of `untold` ones the replica told no tokens, estimated or not; `ttft_calls` have a time to the first token.
     """
 
     __tablename__ = "inference_sums"

@@ -11,6 +11,7 @@ from controlplane.gateway.request import NO_WORK, Request
 from controlplane.gateway.surroundings import Surroundings
 
 _FREE = frozenset({"tokenize", "count_tokens"})  # no model works for them
+_BYTES_A_TOKEN = 4  # of plain text, about, with the vocabularies of today
 CLIENT_LEFT = 499  # no status was sent; nginx's word for it
 
 
@@ -136,8 +137,12 @@ class Trail:
         self._leave(now_s)
         if self._seated_s:
             usage.wall_us = _to_us(now_s - self._seated_s)
+        spent = hold.settle(usage)  # by what the replica told: what it did not tell may be all that was held
+        estimated = usage.tokens_out is None and usage.events > 0
+        if estimated:
+            self._estimate()
         outcome = self._outcome(now_s, result, status, code)
-        outcome.spent = hold.settle(usage)
+        outcome.spent, outcome.estimated = spent, estimated
         self._around.journal.note(outcome)
         self._around.metrics.ended(outcome, self._gaps)
 
@@ -146,6 +151,13 @@ class Trail:
         if self._replica is not None:
             own_s = self._replica.shared.leave(now_s, self._shared_from_s)
             self.usage.gpu_us += _to_us(own_s * self._request.endpoint.gpus)
+
+    def _estimate(self) -> None:
+        """Nobody told what a broken stream used: an event is a token, and so are some bytes of the question."""
+        usage = self.usage
+        usage.tokens_out = usage.events
+        if usage.tokens_in is None:
+            usage.tokens_in = len(self._request.body) // _BYTES_A_TOKEN
 
     def _outcome(self, now_s: float, result: Result, status: int, code: str) -> Outcome:
         """Return the line: what is alike for all requests of a kind is copied."""

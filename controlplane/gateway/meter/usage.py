@@ -75,7 +75,7 @@ _ANSWER = msgspec.json.Decoder(_Answer)
 
 
 class Usage(msgspec.Struct, gc=False):
-    """Tokens None where the replica has not told; `events` is how many the client was sent.
+    """Tokens None where the replica has not told; `events` is how many came.
 
     `tokens_in` holds `tokens_cached`, `tokens_out` holds `tokens_reasoning`. `finish` is the engine's word.
     `wall_us` is from its seat at a replica to its end, `gpu_us` its part of the time of the replica's GPUs.
