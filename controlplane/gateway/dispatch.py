@@ -87,7 +87,6 @@ class Dispatch:
         A link that had been idle may have been closed before this request came: the same replica is asked once more.
         """
         visit, link = self._visit, self._link
-        self._count_loss()
         if self._failures >= MOST_LOSSES:
             self.failed()
             self.let_go()
@@ -101,8 +100,7 @@ class Dispatch:
             self.try_another()
 
     def go_on(self, body: bytes) -> None:
-        """The link broke in a stream: another replica of the same revision takes it up with this body."""
-        self._count_loss()
+        """A stream broke: another replica of the same revision takes it up with this body."""
         self.failed()
         if self._visit is not None:
             self._plan.stay_on(self._visit.replica.revision)
@@ -116,8 +114,15 @@ class Dispatch:
 
     def drop(self) -> None:
         """End the link at once; the replica is still the one that had it."""
+        self._failures += 1
+        self._verdict = lost()
         if self._link is not None:
             self._link.drop()
+
+    def nothing_made(self, usage: Usage) -> None:
+        """A replica refused it. Where one was lost with it before, nobody knows what that one made."""
+        if self._verdict is None:
+            usage.tokens_in = usage.tokens_out = 0
 
     def answered(self) -> None:
         """A whole answer came: whatever was lost, it was not for this request."""
@@ -125,8 +130,8 @@ class Dispatch:
         self.heard()
         self.let_go()
 
-    def _count_loss(self) -> None:
-        """A replica that we cut off ourselves was not lost by anything that it was asked."""
+    def count_loss(self) -> None:
+        """The link is gone. A replica that we cut off ourselves was not lost by anything that it was asked."""
         if self._visit is not None and not self._visit.replica.cut_off:
             self._failures += 1
             self._verdict = lost()
@@ -157,14 +162,14 @@ class Dispatch:
 
     def stop(self) -> None:
         """End it wherever it is; the sender hears nothing more."""
-        if self._opening is not None:
-            self._opening.cancel()
         if self._link is not None:
             self._link.drop()
         self.let_go()
 
     def let_go(self) -> None:
         """The replica has nothing more to do with it."""
+        if self._opening is not None:
+            self._opening.cancel()
         if self._visit is not None:
             self._visit.leave()
             self._last = self._visit

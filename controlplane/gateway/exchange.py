@@ -37,6 +37,8 @@ class Exchange:
         "_around",
         "_client",
         "_dispatch",
+        "_ended",
+        "_heard",
         "_hold",
         "_live",
         "_most_lines",
@@ -54,6 +56,8 @@ class Exchange:
         self._trail = Trail(around, request)
         self._hold: Hold | None = None
         self._live = True
+        self._ended = False
+        self._heard = False
         self._recorded = False
         self._dispatch = Dispatch(around, request, self)
         self._stream = Stream(client, request, around.limits.event_bytes) if request.ask.streamed else None
@@ -138,17 +142,21 @@ class Exchange:
     # --- then, a replica
 
     def sent_to(self, replica: Replica) -> None:
+        self._heard = False
         self._trail.sent_to(replica)
 
     def undelivered(self, refusal: Refusal) -> None:
         self._end(refusal)
 
     def link_lost(self, *, silent: bool) -> None:
+        self._dispatch.count_loss()
         if self._stream is not None and self._stream.begun:
             self._go_on(self._stream, lost())
-        else:
-            self._wait(self._around.limits.first_byte_s)
-            self._dispatch.lost(silent=silent)
+            return
+        if self._stream is not None:
+            self._stream.restart()
+        self._wait(self._around.limits.first_byte_s)
+        self._dispatch.lost(silent=silent)
 
     def _go_on(self, stream: Stream, refusal: Refusal) -> None:
         """A stream broke: end it if all was said, take it up elsewhere if that can be done, else say so."""
@@ -172,9 +180,11 @@ class Exchange:
         if status == _OK and self._stream is None:
             self._pass_on(body)
         elif status in _BUSY:
+            self._dispatch.nothing_made(self._trail.usage)
             self._wait(self._around.limits.first_byte_s)
             self._dispatch.try_another()
         elif (refusal := engine_errors.of_client(status, body)) is not None:
+            self._dispatch.nothing_made(self._trail.usage)
             self._dispatch.let_go()
             self._end(refusal)
         else:
@@ -212,7 +222,8 @@ class Exchange:
         if stream.lines > self._most_lines:
             self._cut(stream, events)
             return
-        if not self._trail.bytes_out:
+        if not self._heard:
+            self._heard = True
             self._dispatch.heard()
         self._trail.sent(events)
         events = stream.for_client(events)
@@ -256,6 +267,8 @@ class Exchange:
 
     def cancel(self) -> None:
         """The client is gone: so is the work."""
+        if self._ended:
+            return
         self._stop()
         self._over("cancelled", CLIENT_LEFT)
 
@@ -264,6 +277,8 @@ class Exchange:
 
     def hold_over(self) -> None:
         """What it may use is used up: a stream ends as if the model had come to its limit."""
+        if self._ended:
+            return
         self._stop()
         stream = self._stream
         if stream is None or not stream.begun:
@@ -318,7 +333,9 @@ class Exchange:
         self._dispatch.pause()
 
     def resume(self) -> None:
+        """The client reads again: the replica has as long as after an event."""
         self._dispatch.resume()
+        self._wait(self._around.limits.silence_s)
 
     def _break_off(self) -> None:
         self._give_up(lost())
@@ -333,7 +350,9 @@ class Exchange:
 
     def _over(self, result: Result, status: int, code: str = "") -> None:
         """End it once: the seat is free, the outcome is told, what was held is settled."""
-        self._live = False
+        if self._ended:
+            return
+        self._ended, self._live = True, False
         usage = self._trail.usage
         if self._stream is not None:
             usage.events = self._stream.events

@@ -47,8 +47,8 @@ _Fields = dict[str, msgspec.Raw]
 class Recall:
     """What a stream has said so far, as small as it can be.
 
-    `tokens` is at most how many it was said in. An engine sends one token an event, unless it waits for the rest of a
-    character or of a stop word: then no more tokens than bytes.
+    `tokens` is at most how many it was said in: one an event, but no more than bytes where the engine waited for the
+    rest of a character.
     """
 
     __slots__ = ("_events", "_size", "_text", "finished", "said", "text_only", "tokens")
@@ -93,8 +93,8 @@ def continued(body: bytes, recall: Recall, *, most_tokens: int, adapter: str) ->
     fields = msgspec.json.decode(body, type=_Fields)
     if not recall.text_only or not recall.said or not _resumable(fields):
         return None
-    left = most_tokens - _most_said(recall, fields, adapter)
-    if left < 1 or not _with_said(fields, recall.said):
+    left = most_tokens - recall.tokens
+    if left < 1 or not _tokens_are_known(fields, adapter) or not _with_said(fields, recall.said):
         return None
     for name in ("max_tokens", "max_completion_tokens"):
         if name in fields:
@@ -109,10 +109,9 @@ def _resumable(fields: Mapping[str, msgspec.Raw]) -> bool:
     return not seeded or bytes(fields.get("temperature", b"1")) in _NOTHING - {b"null"}
 
 
-def _most_said(recall: Recall, fields: Mapping[str, msgspec.Raw], adapter: str) -> int:
-    """Return at most how many tokens were said: never may the whole answer be longer than its hold."""
-    token_an_event = adapter == "llama_cpp" and "stop" not in fields
-    return recall.tokens if token_an_event else len(recall.said)
+def _tokens_are_known(fields: Mapping[str, msgspec.Raw], adapter: str) -> bool:
+    """Only llama.cpp sends an event for each token, and holds some back where it looks for a stop word."""
+    return adapter == "llama_cpp" and bytes(fields.get("stop", b"null")) in _NOTHING
 
 
 def _with_said(fields: _Fields, said: bytes) -> bool:
@@ -137,28 +136,39 @@ class _Role(msgspec.Struct):
 
 _SAME = re.compile(rb'"(id|created|system_fingerprint)": ?("[^"\\]*"|[0-9]+)')
 _ROLE = re.compile(rb'"role": ?"assistant", ?')
+_PROMPT = re.compile(rb'"prompt_tokens":[ \t]*([0-9]{1,15})')
 _COUNT = re.compile(rb'"(prompt|completion|cached)_tokens":[ \t]*([0-9]{1,15})')
 
 
 class Splice:
     """Makes the events of the second replica those of the first one's stream."""
 
-    def __init__(self, first: bytes, tokens: int) -> None:
-        """`first` are events of the first replica, `tokens` what was said there."""
+    def __init__(self, first: bytes, recall: Recall) -> None:
+        """`first` are events of the first replica, `recall` is what was said there."""
         self._first = dict(_SAME.findall(first.partition(b"\n")[0]))
-        self._tokens = tokens
+        self._recall = recall
+        self._prompt = 0
 
     def mend(self, events: bytes) -> bytes:
-        events = _SAME.sub(self._as_first, events)
-        events = _ROLE.sub(b"", events)
-        return _COUNT.sub(self._recount, events) if b'"usage"' in events else events
+        events = _ROLE.sub(b"", _SAME.sub(self._as_first, events))
+        prompt = _PROMPT.search(events)
+        if prompt is None:
+            return events
+        self._prompt = max(0, int(prompt[1]) - self._recall.tokens)
+        return _COUNT.sub(self._recount, events)
 
     def _as_first(self, field: re.Match[bytes]) -> bytes:
         name = bytes(field[1])
         return b'"%b":%b' % (name, self._first.get(name, bytes(field[2])))
 
     def _recount(self, field: re.Match[bytes]) -> bytes:
-        """What was said is part of the answer, not of the prompt that the second replica read."""
-        name = bytes(field[1])
-        said = self._tokens if name == b"completion" else -self._tokens
-        return b'"%b_tokens":%d' % (name, max(0, int(field[2]) + said))
+        """What was said is part of the answer; the second replica read it at the end of its prompt."""
+        name, count = bytes(field[1]), int(field[2])
+        match name:
+            case b"completion":
+                count += self._recall.tokens
+            case b"prompt":
+                count = self._prompt
+            case _:
+                count = min(count, self._prompt)
+        return b'"%b_tokens":%d' % (name, count)

@@ -54,23 +54,29 @@ class Stream:
             self._recall.keep(events)
         return events
 
+    def restart(self) -> None:
+        """The request is sent anew, before the client had an event: half a one is not to be joined to the next."""
+        self._gate = EventGate(self._event_bytes)
+        self._recall = recall_for(self._request)
+
     def go_on(self, body: bytes, *, most_tokens: int) -> bytes | None:
         """Return the request as another replica gets it, which goes on where this one broke; None if none can."""
-        recall, self._recall = self._recall, None
-        if recall is None:
+        recall = self._recall
+        if recall is None or self._splice is not None:
             return None
-        self._gate = EventGate(self._event_bytes)
+        self.restart()
+        self._splice = Splice(self._first, recall)
         adapter = self._request.endpoint.adapter
-        body_after = continued(body, recall, most_tokens=most_tokens, adapter=adapter)
-        self._splice = Splice(self._first, recall.tokens)
-        return body_after
+        return continued(body, recall, most_tokens=most_tokens, adapter=adapter)
 
     @property
     def is_finished(self) -> bool:
-        """The model has said why it ended; nothing is missing but the end of the stream."""
-        if self._recall is not None:
-            self._recall.condense()
-        return self._recall is not None and self._recall.finished
+        """The model has said why it ended; nothing is missing but the end, and a usage that nobody asked for."""
+        recall = self._recall
+        if recall is None or not self._request.ask.hides_usage:
+            return False
+        recall.condense()
+        return recall.finished
 
     @staticmethod
     def within(events: bytes, most_lines: int) -> bytes:

@@ -11,7 +11,7 @@ import structlog
 
 log = structlog.get_logger()
 
-_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1}
 _SOON_S = 1.0  # a worker that died younger than this waits before its next start
 
 
@@ -32,6 +32,7 @@ class Place:
     line: socket.socket
     pid: int = 0
     before: int = 0  # the worker that serves until this one listens
+    ready: int = -1  # where this one says that it listens; -1 when it has
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Workers:
                 return self._finish()
             if number == signal.SIGHUP:
                 self._renew()
+            self._relieve()
             while (ended := self._reap()) is not None:
                 self._leave_place(*ended)
 
@@ -77,14 +79,16 @@ class Workers:
                 self._start(place)
 
     def _start(self, place: Place) -> None:
+        place.ready, ready_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
-            self._become_worker(place)
+            self._become_worker(place, ready_end)
+        os.close(ready_end)
         place.pid = pid
         self._started_at[pid] = time.monotonic()
         log.info("worker.started", pid=pid)
 
-    def _become_worker(self, place: Place) -> None:
+    def _become_worker(self, place: Place, ready_end: int) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         os.close(self._our_end)
@@ -93,11 +97,21 @@ class Workers:
                 other.line.close()
         status = 1
         try:
-            status = self._work(Start(place.line, self._lifeline, lambda: _send_away(place.before)))
+            status = self._work(Start(place.line, self._lifeline, lambda: _say_ready(ready_end)))
         except Exception as error:
             log.exception("worker.failed", error=str(error))
         finally:
             os._exit(status)
+
+    def _relieve(self) -> None:
+        """Send those away whose successors listen: they finish what they have, and no place is theirs any more."""
+        for place in self._places:
+            if place.ready >= 0 and _is_ready(place.ready):
+                os.close(place.ready)
+                place.ready = -1
+                if place.before:
+                    os.kill(place.before, signal.SIGHUP)  # not reaped yet, so it is no other process
+                    place.before = 0
 
     def _reap(self) -> tuple[int, int, float] | None:
         """Return process id, exit status and age in seconds of one worker that ended."""
@@ -113,13 +127,23 @@ class Workers:
         for place in self._places:
             if place.before == pid:
                 place.before = 0
-                log.info("worker.relieved", pid=pid, status=status)
-            elif place.pid == pid:
-                log.warning("worker.died", pid=pid, status=status, age_s=round(age_s, 1))
-                place.pid, place.before = place.before, 0  # the one before serves on if the new one never listened
-                if age_s < _SOON_S and not place.pid:
-                    _close_queue(place)
-                    time.sleep(_SOON_S)
+                break
+            if place.pid == pid:
+                self._give_place_on(place, age_s)
+                break
+        else:
+            log.info("worker.relieved", pid=pid, status=status)
+            return
+        log.warning("worker.died", pid=pid, status=status, age_s=round(age_s, 1))
+
+    def _give_place_on(self, place: Place, age_s: float) -> None:
+        """The worker before serves on if this one never listened; else the place is empty."""
+        if place.ready >= 0:
+            os.close(place.ready)
+        place.pid, place.before, place.ready = place.before, 0, -1
+        if age_s < _SOON_S and not place.pid:
+            _close_queue(place)
+            time.sleep(_SOON_S)
 
     def _finish(self) -> int:
         for pid in self._started_at:
@@ -138,10 +162,16 @@ class Workers:
         return int(worst)
 
 
-def _send_away(pid: int) -> None:
-    """Let the worker before finish what it has: nobody new comes to it."""
-    if pid:
-        os.kill(pid, signal.SIGHUP)
+def _say_ready(ready_end: int) -> None:
+    os.write(ready_end, b"1")
+    os.kill(os.getppid(), signal.SIGUSR1)
+
+
+def _is_ready(ready: int) -> bool:
+    try:
+        return os.read(ready, 1) == b"1"
+    except BlockingIOError:
+        return False
 
 
 def _close_queue(place: Place) -> None:

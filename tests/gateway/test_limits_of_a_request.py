@@ -3,6 +3,8 @@
 import asyncio
 import json
 
+import pytest
+
 from controlplane.gateway.budget.budgets import Asking, Hold, NoHold
 from controlplane.gateway.request import Request
 from tests.gateway.stage import ASK, STREAMED, Call, Gateway, ScriptedReplica, Stage, post, say_hi
@@ -246,3 +248,30 @@ class TestAReplicaThatAnswersThatItFailed:
 
         assert (response.status_code, response.json()["error"]["code"]) == (502, "replica_lost")
         assert sum(len(replica.requests) for replica in replicas) == 2
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "503 Service Unavailable", "429 Too Many Requests"])
+async def test_what_every_replica_refuses_has_used_no_token(stage: Stage, status: str):
+    async def refuse(call: Call) -> None:
+        await call.answer(b'{"error":{"message":"no"}}', status)
+
+    gateway = await stage.gateway(await stage.replica(refuse, "a"), await stage.replica(refuse, "b"))
+
+    await gateway.chat()
+
+    assert [(o.tokens_in, o.tokens_out) for o in gateway.journal.outcomes] == [(0, 0)]
+
+
+async def test_a_refusal_after_a_loss_does_not_say_that_nothing_was_used(stage: Stage):
+    async def lose_or_refuse(call: Call) -> None:
+        if len(first.requests) + len(second.requests) == 1:
+            call.die()
+        else:
+            await call.answer(b"{}", "503 Service Unavailable")
+
+    first, second = await stage.replica(lose_or_refuse, "a"), await stage.replica(lose_or_refuse, "b")
+    gateway = await stage.gateway(first, second)
+
+    await gateway.chat()
+
+    assert [(o.tokens_in, o.tokens_out) for o in gateway.journal.outcomes] == [(None, None)]

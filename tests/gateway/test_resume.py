@@ -251,3 +251,37 @@ async def test_llama_cpp_takes_a_stream_up_where_it_broke(stage: Stage, llama: P
     assert len(words) == 16
     assert said[-1]["usage"]["completion_tokens"] == 16
     assert len({e["id"] for e in said}) == 1
+
+
+async def test_half_of_a_first_event_is_not_joined_to_another_replicas(stage: Stage):
+    async def say_a_half(call: Call) -> None:
+        await call.begin_stream()
+        await call.chunk(word(b"A", b"one")[:40])
+        call.die()
+
+    dying, well = await stage.replica(say_a_half, "dying"), await stage.replica(say_the_rest, "well")
+    gateway = await stage.gateway(dying, well)
+
+    answer = await until_it_broke(gateway, dying)
+
+    said = [json.loads(line[6:]) for line in answer.decode().splitlines() if line.startswith('data: {"')]
+    assert {e["id"] for e in said} == {"chatcmpl-B"}
+    assert b"[DONE]" in answer
+
+
+@pytest.mark.parametrize(("engine_says", "told"), [(800, 800), (1002, 1000)])
+async def test_cached_tokens_are_those_of_the_prompt_alone(stage: Stage, engine_says: int, told: int):
+    async def tell_cached(call: Call) -> None:
+        usage = b',"usage":{"prompt_tokens":1002,"completion_tokens":5,"total_tokens":1007,'
+        usage += b'"prompt_tokens_details":{"cached_tokens":%d}}' % engine_says
+        await call.begin_stream()
+        await call.chunk(word(b"B", b" three"))
+        await call.chunk(event(b"B", b"{}", finish=b'"stop"', usage=usage))
+        await call.end_stream()
+
+    gateway, dying, _ = await broken(stage, rest=tell_cached)
+
+    await until_it_broke(gateway, dying)
+
+    outcome = gateway.journal.outcomes[-1]
+    assert (outcome.tokens_in, outcome.tokens_cached, outcome.tokens_out) == (1000, told, 7)

@@ -100,6 +100,41 @@ def test_a_reload_drops_no_request_and_no_stream(
     assert four.stop() == 0
 
 
+def test_a_worker_that_dies_after_a_reload_is_replaced_while_the_one_before_still_finishes(
+    four: GatewayProcess, control_plane: StandInControlPlane, gateway_files: CertificateFiles
+):
+    go_on = asyncio.Event()
+
+    async def talk(call: Call) -> None:
+        await call.begin_stream()
+        await call.event("one")
+        await go_on.wait()
+        await call.end_stream()
+
+    slow = ReplicaThread(gateway_files.ca, talk)
+    control_plane.publish(slow.replica.spec)
+    until(lambda: len(four.events("snapshot.accepted")) == 2 * WORKERS)
+    with four.client() as client, client.stream("POST", "/v1/chat/completions", content=STREAMED) as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        before = four.workers()
+        four.process.send_signal(signal.SIGHUP)
+        until(lambda: len(four.events("worker.relieved")) == WORKERS - 1)
+        for pid in four.workers() - before:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: len(four.events("worker.died")) == WORKERS)
+        until(lambda: len(four.events("gateway.listening")) == 3 * WORKERS)
+        four.process.send_signal(signal.SIGHUP)
+        until(lambda: len(four.events("gateway.listening")) == 4 * WORKERS)
+        slow.call(go_on.set)
+        rest = [line for line in lines if line]
+    until(lambda: len(four.workers()) == WORKERS)
+    slow.stop()
+
+    assert rest[-1] == "data: [DONE]"
+    assert four.stop() == 0
+
+
 def test_a_reload_with_settings_that_cannot_be_read_changes_nothing(four: GatewayProcess):
     before = four.workers()
     (four.folder / "gateway.toml").write_text("workers = 'many'")
