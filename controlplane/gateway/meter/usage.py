@@ -10,7 +10,8 @@ _COUNT = re.compile(
     rb'"((?:prompt|completion|input|output|cached|reasoning|cache_read_input|cache_creation_input)_tokens)":'
     rb"[ \t]*([0-9]{1,15})"
 )
-_FINISH = re.compile(rb'"(?:finish|stop)_reason":[ \t]*"([a-z_]{1,32})"')
+_REASON = b'_reason":"'  # of finish_reason and stop_reason; null has no quote
+_LONGEST_REASON = 32
 _FINAL = (b"message_delta", b"response.completed", b"response.incomplete", b"response.failed")
 
 
@@ -150,9 +151,12 @@ class Usage(msgspec.Struct, gc=False):
             self.tokens_reasoning = counts.get(b"reasoning_tokens", self.tokens_reasoning)
 
     def _finish(self, payload: bytes) -> None:
-        reasons = _FINISH.findall(payload)
-        if reasons:
-            self.finish = reasons[-1].decode()
+        at = payload.rfind(_REASON)
+        if at >= 0:
+            start = at + len(_REASON)
+            word = payload[start : payload.find(b'"', start)]
+            if len(word) <= _LONGEST_REASON and word.replace(b"_", b"").isalpha():
+                self.finish = word.decode()
 
 
 def _event_name(payload: bytes, at: int) -> bytes:
