@@ -144,6 +144,7 @@ def _make_budgets(hub: Hub, settings: GatewaySettings, boot: str, http: httpx.As
         soon=asyncio.get_running_loop().call_soon,
         retries=Retries(SharedTable(settings.state_dir / "retries", buckets=1 << 12), hub.wall_s),
         count=PromptCounter(hub.endpoint_now).count,
+        is_leaving=lambda: hub.draining,
     )
     hub.budgets = ledger
     return AllotmentFollower(http, partial(_bearer, settings.control_plane), ledger, woken)

@@ -62,6 +62,7 @@ async def with_budgets(
         soon=asyncio.get_running_loop().call_soon,
         retries=Retries(SharedTable(table, buckets=16), hub.wall_s),
         count=PromptCounter(hub.endpoint_now).count,
+        is_leaving=lambda: hub.draining,
     )
     hub.budgets = ledger
     made = snapshot(99, tuple(replica.spec for replica in replicas), (key(KEY),))  # type: ignore[attr-defined] # scripted

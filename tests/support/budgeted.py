@@ -19,6 +19,7 @@ from controlplane.gateway.routes import SURFACES
 from controlplane.gateway.shared_table import SharedTable
 from tests.gateway.stage import KEY, key, snapshot
 
+EMPTY = b'"messages":[{"role":"user","content":"x"}]}'  # how the tokens of a template are asked for
 CHAT = b"/v1/chat/completions"
 SHARE = SnapshotShare(name="blue", organisation="acme", project="blue")
 
@@ -120,6 +121,8 @@ class Worker:
     woken: int = 0
     counted: int | None = None
     counts: int = 0
+    template: int | None = 20
+    leaves: bool = False
 
     def clear(self, request: Request) -> Asked:
         asked = Asked()
@@ -143,15 +146,20 @@ class Worker:
         self.run()
 
 
-def make_worker(table: Path, *, boot: str = "ab" * 16, workers: int = 1, time: Time | None = None) -> Worker:
+def make_worker(
+    table: Path, *, boot: str = "ab" * 16, workers: int = 1, time: Time | None = None, most_at_rest: int = 99
+) -> Worker:
     time = time or Time()
-    accounts = Accounts(boot, workers=workers)
+    accounts = Accounts(boot, workers=workers, most_at_rest=most_at_rest)
     worker: Worker
 
     def wake() -> None:
         worker.woken += 1
 
-    def count(_request: Request, heard: Callable[[int | None], None]) -> None:
+    def count(request: Request, heard: Callable[[int | None], None]) -> None:
+        if request.body.endswith(EMPTY):
+            heard(worker.template)
+            return
         worker.counts += 1
         worker.turns.append(lambda: heard(worker.counted))
 
@@ -164,6 +172,7 @@ def make_worker(table: Path, *, boot: str = "ab" * 16, workers: int = 1, time: T
         soon=turns.append,
         retries=Retries(SharedTable(table, buckets=16), time.wall_s),
         count=count,
+        is_leaving=lambda: worker.leaves,
     )
     worker = Worker(ledger, time, turns)
     return worker

@@ -10,6 +10,8 @@ from controlplane.contracts.snapshot import BudgetUnit, SnapshotBudget
 
 UNITS: Final[tuple[BudgetUnit, ...]] = get_args(BudgetUnit)  # accounts say theirs by its place here
 AHEAD_S = 2.0  # so much use in advance
+MOST_AT_REST = 50_000  # accounts of which this process remembers what it spent
+MOST = 2**53 - 1  # a contract's count
 IDLE_S = 10.0  # then what is not used goes back
 
 
@@ -20,6 +22,7 @@ class Account:
     """
 
     __slots__ = (
+        "anew",
         "at_best",
         "beyond",
         "budget",
@@ -55,6 +58,7 @@ class Account:
         self.low = 0  # with less than this it asks before anybody waits
         self.most_held = 0  # at once, since the last ask
         self.recalled = False
+        self.anew = False  # this life may have had some of it, and does not remember
         self.doubtful = False  # asked, and not heard what was granted
 
     @property
@@ -80,7 +84,7 @@ class Account:
         if (self.recalled or idle) and self.granted > self.used:
             self.granted = self.used
         soon = 0 if self.recalled or idle else self.spent + self.most_held + int(AHEAD_S * self.rate)
-        wanted = max(self.wanted, self.used)
+        wanted = min(max(self.wanted, self.used), MOST)
         self.last_spent, self.most_held = self.spent, self.used - self.spent
         self.low = int(self.rate)
         self.doubtful = True
@@ -90,7 +94,8 @@ class Account:
             used=self.used,
             spent=self.spent,
             wanted=wanted,
-            ahead=max(0, soon - max(self.granted, wanted)),
+            anew=self.anew,
+            ahead=max(0, min(soon, MOST) - max(self.granted, wanted)),
         )
 
     def hear(self, answer: Allotment | None, now_s: float) -> None:
@@ -100,6 +105,9 @@ class Account:
         if answer is None:
             self.left = self.elsewhere = self.at_best = 0
             return
+        if self.anew:
+            self.used, self.spent = self.used + answer.base, self.spent + answer.base
+            self.last_spent, self.anew = self.spent, False
         self.granted, self.recalled = answer.granted, answer.recall
         self.left, self.elsewhere, self.at_best = answer.left, answer.elsewhere, answer.at_best
 
@@ -110,11 +118,13 @@ class Accounts:
     `away`: the last ask was not answered. `spoken`: one was, in this life.
     """
 
-    def __init__(self, boot: str, *, workers: int = 1) -> None:
+    def __init__(self, boot: str, *, workers: int = 1, most_at_rest: int = MOST_AT_REST) -> None:
         self._boot = boot
         self._workers = workers
         self._known: dict[str, Account] = {}
-        self._at_rest: dict[str, int] = {}  # spent of accounts that are forgotten: granted is for a whole life
+        self._at_rest: dict[str, int] = {}  # spent of accounts that are put away: granted is for a whole life
+        self._most_at_rest = most_at_rest
+        self._has_forgotten = False
         self._number = 0
         self._asked_s = 0.0
         self._asked: tuple[Account, ...] = ()
@@ -129,7 +139,9 @@ class Accounts:
         beyond = budget.exception // self._workers
         account = self._known.get(word)
         if account is None:
-            account = self._known[word] = Account(word, budget, spent=self._at_rest.pop(word, 0), beyond=beyond)
+            spent = self._at_rest.pop(word, None)
+            account = self._known[word] = Account(word, budget, spent=spent or 0, beyond=beyond)
+            account.anew = spent is None and self._has_forgotten
         account.budget, account.beyond = budget, beyond
         return account
 
@@ -179,7 +191,14 @@ class Accounts:
             del self._known[account.word]
             ends_at = account.budget.ends_at
             if ends_at is None or now < ends_at:
-                self._at_rest[account.word] = account.spent
+                self._put_away(account)
+
+    def _put_away(self, account: Account) -> None:
+        """Names are the clients': beyond so many, the control plane alone remembers what was spent."""
+        self._at_rest[account.word] = account.spent
+        if len(self._at_rest) > self._most_at_rest:
+            del self._at_rest[next(iter(self._at_rest))]
+            self._has_forgotten = True
 
 
 def _has_something_to_say(account: Account) -> bool:

@@ -1,5 +1,6 @@
 """The ledger of one worker: a request clears every account above it or none, and waits while more may come."""
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import ceil
@@ -13,6 +14,7 @@ from controlplane.gateway.budget.budgets import Asking, Hold, NoHold
 from controlplane.gateway.budget.hold import BudgetHold
 from controlplane.gateway.budget.needs import COMPLETION, GPU, PROMPT, RETRIES, SHORTEST_MS, WALL, Needs, needs_of
 from controlplane.gateway.budget.retries import Retries
+from controlplane.gateway.budget.templates import Count, Templates
 from controlplane.gateway.errors import BudgetExhausted, BudgetUnknown, Refusal
 from controlplane.gateway.request import Request
 from controlplane.kit.clock import Clock
@@ -47,7 +49,8 @@ class Ledger:
         wake: Callable[[], None],
         soon: Callable[[Callable[[], None]], object],
         retries: Retries,
-        count: Callable[[Request, Callable[[int | None], None]], None],
+        count: Count,
+        is_leaving: Callable[[], bool],
     ) -> None:
         self.accounts = accounts
         self.now_s = now_s
@@ -56,7 +59,9 @@ class Ledger:
         self._wake = wake
         self._soon = soon
         self._retries = retries
+        self._is_leaving = is_leaving
         self._count = count
+        self._templates = Templates(count, now_s)
         self._waiting: list[_Waiting] = []
         self._considers = False
         self._missing: dict[Account, int] = {}
@@ -70,9 +75,10 @@ class Ledger:
         if binding is None:
             asked, context = request.ask.completion_tokens, request.endpoint.context_tokens
             return NoHold(context if asked is None else min(asked, context))
-        digest = self._retries.digest_of(request, counted=RETRIES in binding.units)
+        digest = self._retries.digest_of(request) if RETRIES in binding.units else None
         retry = digest is not None and self._retries.has_seen(digest)
-        needs = needs_of(request, binding.units, retry=retry, digest=digest)
+        template = self._templates.tokens_of(request) if PROMPT in binding.units else None
+        needs = needs_of(request, binding.units, template_tokens=template, retry=retry, digest=digest)
         hold = self._take(asking, binding, needs)
         if hold is None:
             self._waiting.append(_Waiting(request, asking, binding, needs, self.now_s()))
@@ -108,13 +114,23 @@ class Ledger:
         if self._considers:
             return  # from within: what settles meanwhile is seen by the next turn
         self._considers = True
+        try:
+            self._consider_each()
+        finally:
+            self._considers = False
+
+    def _consider_each(self) -> None:
         for account in self._missing:
             account.wanted = 0
         self._missing.clear()
-        waiting, self._waiting = self._waiting, []
-        still = [one for one in waiting if not self._is_decided(one)]
-        self._waiting = [*still, *self._waiting]
-        self._considers = False
+        waiting, self._waiting = deque(self._waiting), []
+        try:
+            while waiting:
+                one = waiting.popleft()
+                if not self._is_decided(one):
+                    self._waiting.append(one)
+        finally:
+            self._waiting += waiting  # what one of them does wrong is nothing to the others
 
     def _is_decided(self, one: _Waiting) -> bool:
         if not one.asking.renews():
@@ -147,7 +163,8 @@ class Ledger:
 
     @property
     def _goes_beyond(self) -> bool:
-        return self.accounts.away and self.accounts.spoken
+        """Say whether exceptions hold. One that leaves has none: who takes over has them."""
+        return self.accounts.away and self.accounts.spoken and not self._is_leaving()
 
     def _may_still_come(self, one: _Waiting, short: list[Account]) -> bool:
         """Say whether waiting helps, and ask for what is missing."""

@@ -16,11 +16,9 @@ class Retries:
         self._table = table
         self._wall_s = wall_s
 
-    def digest_of(self, request: Request, *, counted: bool) -> int | None:
-        """Return what tells the same request again; None where no budget counts retries and no run is named."""
+    def digest_of(self, request: Request) -> int:
+        """Return what tells the same request again."""
         work = request.work
-        if not (counted or work.run or work.step):
-            return None
         digest = sha256()  # twice as fast as blake2b on processors of the last ten years
         step = (request.grant.key_id, work.workflow, work.run, work.step, request.ask.model)
         digest.update("\0".join(step).encode())

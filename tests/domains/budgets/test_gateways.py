@@ -77,7 +77,7 @@ class Site:
 
     def start(self, gateway: str) -> Life:
         boot = f"{self.random.getrandbits(128):032x}"
-        life = Life(gateway, boot, make_worker(self.table, boot=boot, time=self.time))
+        life = Life(gateway, boot, make_worker(self.table, boot=boot, time=self.time, most_at_rest=1))
         life.write(Opened(at_us=1, node=gateway))
         self.lives.append(life)
         return life
