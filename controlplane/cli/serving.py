@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 import typer
@@ -203,19 +203,51 @@ def ask(
     show_json({"endpoint": endpoint, "answer": answer}) if as_json else say(answer)
 
 
+@endpoints.command("explain-route")
+def explain_route(
+    context: typer.Context,
+    endpoint: Name,
+    question: Annotated[str, typer.Argument()],
+    key: Annotated[str, typer.Option(help="An inference key, rdk_….", envvar="REDOUBT_KEY")],
+    run: Annotated[str, typer.Option(help="The agent run that the question is a part of.")] = "",
+    *,
+    as_json: Json = False,
+) -> None:
+    """Say which replica would answer a question now, and why. Nothing is sent to it."""
+    profile = profile_of(context)
+    body = {"model": endpoint, "messages": [{"role": "user", "content": question}]}
+    headers = {"X-Redoubt-Run": run} if run else {}
+    found = _post_gateway(profile.gateway_url, profile.ca, key, "explain-route", body, headers)
+    if as_json:
+        show_json(found)
+        return
+    say(f"{found['chosen'] or 'none'}: {found['because']}")
+    for one in found["candidates"]:
+        why = "; ".join(one.get("reasons", ())) or "-"
+        say(f"  {one['replica']}: costs {one['cost_bytes']}, holds {one['held_bytes']}, runs {one['running']}; {why}")
+
+
 def ask_gateway(url: str, ca: str, key: str, endpoint: str, question: str, max_tokens: int) -> str:
     """Return one chat answer; raises Unavailable with the gateway's own words."""
+    body = {"model": endpoint, "messages": [{"role": "user", "content": question}], "max_tokens": max_tokens}
+    return str(_post_gateway(url, ca, key, "chat/completions", body)["choices"][0]["message"]["content"])
+
+
+def _post_gateway(
+    url: str, ca: str, key: str, path: str, body: dict[str, Any], headers: dict[str, str] | None = None
+) -> dict[str, Any]:  # JSON, whatever it holds
     if not url:
         raise BadInput("the gateway's address is not known", remedy="redoubt enrol … --gateway-url https://ctl1:9443")
-    body = {"model": endpoint, "messages": [{"role": "user", "content": question}], "max_tokens": max_tokens}
+    headers = {"Authorization": f"Bearer {key}", **(headers or {})}
     try:
         with httpx.Client(verify=client_context(Path(ca)) if ca else True, timeout=120, trust_env=False) as http:
-            reply = http.post(f"{url}/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {key}"})
+            reply = http.post(f"{url}/v1/{path}", json=body, headers=headers)
     except httpx.HTTPError as error:
         raise Unavailable(f"no answer from the gateway: {error}", remedy="redoubt endpoint list") from None
     if reply.is_error:
         raise Unavailable(f"the gateway says {reply.status_code}: {reply.text}", remedy="redoubt endpoint list")
-    return str(reply.json()["choices"][0]["message"]["content"])
+    answer: dict[str, Any] = reply.json()
+    return answer
 
 
 def wait_ready(client: AdminClient, name: str, seconds: int) -> admin.Endpoint:

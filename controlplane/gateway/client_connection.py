@@ -14,7 +14,8 @@ from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.head import END, Head, HeadReader
 from controlplane.gateway.hub import Hub
 from controlplane.gateway.reception import to_request
-from controlplane.gateway.request import Work
+from controlplane.gateway.request import Request, Work
+from controlplane.gateway.routing.explain import EXPLAIN, explain
 from controlplane.gateway.surface.surface import Surface
 from controlplane.kit.clock import to_us
 
@@ -347,8 +348,16 @@ class ClientConnection(asyncio.Protocol):
             self._deny(refusal, self._grant, self._directory)
             self.refuse(refusal)
         else:
+            if request.surface is EXPLAIN:
+                self._explain(request)
+                return
             self._exchange = Exchange(self._hub, self, request)
             self._exchange.begin()
+
+    def _explain(self, request: Request) -> None:
+        body = explain(self._hub, request, self._hub.endpoint_now(request.endpoint))
+        self.write(answer.small(200, self._request_id, body, keep_alive=self.keep_alive, head_only=False))
+        self.answered()
 
     # --- between requests
 

@@ -4,6 +4,7 @@ from controlplane.gateway import answer
 from controlplane.gateway.errors import MethodNotAllowed, Refusal, UnknownRoute
 from controlplane.gateway.head import Head
 from controlplane.gateway.hub import Hub
+from controlplane.gateway.routing.explain import EXPLAIN
 from controlplane.gateway.surface.chat import Chat
 from controlplane.gateway.surface.completions import Completions
 from controlplane.gateway.surface.embeddings import Embeddings
@@ -15,7 +16,7 @@ from controlplane.gateway.surface.tokenize import Tokenize
 
 _SERVED: tuple[Surface, ...] = (
     Chat(), Completions(), Responses(), InputTokens(), Embeddings(), Rerank(), Score(), Tokenize(), Messages(),
-    CountTokens(),
+    CountTokens(), EXPLAIN,
 )  # fmt: skip
 SURFACES = {surface.path: surface for surface in _SERVED}
 MODELS = b"/v1/models"

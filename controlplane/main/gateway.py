@@ -40,7 +40,7 @@ from controlplane.kit.loop import run_every
 from controlplane.main.gateway_files import batches_of, open_archive
 from controlplane.main.gateway_leaves import GatewayLeaves, Loop
 from controlplane.main.gateway_metrics import metrics_of
-from controlplane.main.gateway_node import share_with_workers
+from controlplane.main.gateway_node import adopt_and_publish, share_with_workers
 from controlplane.main.settings import ControlPlaneLink, GatewaySettings, read_settings
 
 _POLL_TIMEOUT_S = 5.0
@@ -107,7 +107,7 @@ async def _serve(settings: GatewaySettings, limits: Limits, context_for: Context
             key=_verify_key(settings),
             site=settings.site,
             bearer=partial(_bearer, settings.control_plane),
-            adopt=hub.adopt,
+            adopt=partial(adopt_and_publish, hub, settings),
         )
         follower.start_from_file()
         shipper = Shipper(

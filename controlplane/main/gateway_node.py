@@ -2,7 +2,9 @@
 
 from functools import partial
 
+from controlplane.contracts.snapshot import Snapshot
 from controlplane.gateway.hub import Hub
+from controlplane.gateway.routing.discovery_file import write_discovery
 from controlplane.gateway.routing.runs import SharedRuns
 from controlplane.gateway.shared_table import SharedTable
 from controlplane.gateway.suspects import Suspects
@@ -11,6 +13,12 @@ from controlplane.gateway.waiting.seat_board import SeatBoard
 from controlplane.kit.errors import Unavailable
 from controlplane.main.gateway_leaves import Loop
 from controlplane.main.settings import GatewaySettings
+
+
+def adopt_and_publish(hub: Hub, settings: GatewaySettings, snapshot: Snapshot) -> None:
+    """Serve by the snapshot, and tell other routers where its replicas are."""
+    hub.adopt(snapshot)
+    write_discovery(settings.state_dir / "endpoints.json", snapshot)
 
 
 def share_with_workers(hub: Hub, settings: GatewaySettings) -> list[Loop]:

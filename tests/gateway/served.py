@@ -19,7 +19,7 @@ ENDPOINTS = {"chat": "llama_cpp", "vectors": "embed", "ranks": "rerank"}
 
 
 @dataclass(frozen=True)
-class _Replicas:
+class Replicas:
     """Starts runs of one site."""
 
     site: Site
@@ -53,7 +53,7 @@ def serving(folder: Path, site: Site) -> Iterator[GatewayProcess]:
         stack.callback(control_plane.go_away)
         gateway = stack.enter_context(gateway_process(folder, site.gateway, control_plane))
         gateway.start()
-        replicas = _Replicas(site, folder, stack)
+        replicas = Replicas(site, folder, stack)
         plain = snapshot(1, (), (key(KEY),), expires_in_s=3600)
         served = tuple(
             endpoint(name, (replicas.start(adapter),)).model_copy(

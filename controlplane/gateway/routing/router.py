@@ -29,12 +29,10 @@ class Plan:
     __slots__ = ("_around", "_request", "_revision", "_run", "_wish", "now_s")
 
     def __init__(self, around: Around, request: Request) -> None:
-        work = request.work
         self._around = around
         self._request = request
         self._wish: Wish | None = None
-        self._run = run_key(request.grant.project, work.run, request.endpoint.endpoint_id) if work.run else 0
-        self._revision = around.runs.find(self._run, request.at_us / _US) if self._run else None
+        self._run, self._revision = run_of(around, request) if request.work.run else (0, None)
 
     def choose(self, endpoint: Endpoint, avoid: Collection[Replica]) -> "Visit | None":
         """Return a visit at the best replica, None when there is none. Raises RevisionGone."""
@@ -132,6 +130,15 @@ class Visit:
         standing.prefilling += new_bytes
         standing.work(new_bytes, now)
         mirror.read((*prefix.marks, wish.session) if wish.session else prefix.marks, new_bytes)
+
+
+def run_of(around: Around, request: Request) -> tuple[int, int | None]:
+    """Return the key of the request's run, 0 for none, and the revision that it began on."""
+    run = request.work.run
+    if not run:
+        return 0, None
+    key = run_key(request.grant.project, run, request.endpoint.endpoint_id)
+    return key, around.runs.find(key, request.at_us / _US)
 
 
 def make_wish(request: Request) -> Wish:

@@ -1,0 +1,105 @@
+"""Why a request would go where it would go now: what each replica bids, in bytes of prompt, and what decides."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from controlplane.gateway.directory import Endpoint
+from controlplane.gateway.replica import Replica
+from controlplane.gateway.request import Request
+from controlplane.gateway.routing.choose import Bid, Wish, bid_of, find_home, part_of
+from controlplane.gateway.routing.isolation import reuses_prompts
+from controlplane.gateway.routing.prefix import BLOCK_BYTES
+from controlplane.gateway.routing.router import Around, make_wish, run_of
+from controlplane.gateway.surface.chat import Chat
+
+_SEEN_FROM = "one worker of one gateway: others count what they sent themselves"
+
+
+class ExplainRoute(Chat):
+    """Takes a chat completion, and answers where it would go."""
+
+    path = b"/v1/explain-route"
+
+
+EXPLAIN = ExplainRoute()
+
+
+class Candidate(msgspec.Struct, omit_defaults=True):
+    """One replica; `cost_bytes` is what speaks against it, and the least of those that do not rest wins."""
+
+    replica: str
+    revision: str
+    cost_bytes: int
+    held_bytes: int
+    waiting_to_be_read_bytes: int
+    running: int
+    reasons: tuple[str, ...] = ()
+
+
+class Explanation(msgspec.Struct):
+    endpoint: str
+    chosen: str | None
+    because: str
+    prompt_bytes: int
+    part: int
+    seen_from: str
+    candidates: tuple[Candidate, ...]
+
+
+def explain(around: Around, request: Request, endpoint: Endpoint) -> bytes:
+    """Return the explanation as JSON; nothing is sent anywhere and nothing learned."""
+    pinned = run_of(around, request)[1]
+    replicas = [r for r in endpoint.replicas if pinned is None or r.revision == pinned]
+    wish, now = make_wish(request), around.tick
+    part, home = part_of(replicas, wish.parallel), find_home(replicas, wish.prefix.home)
+    bids = [bid_of(r, wish, part, now, is_home=bool(wish.prefix.marks) and r is home) for r in replicas]
+    best = min(range(len(bids)), key=lambda n: bids[n].cost, default=None)
+    return msgspec.json.encode(
+        Explanation(
+            endpoint=endpoint.name,
+            chosen=None if best is None else replicas[best].spec.replica_id,
+            because=_because(endpoint, replicas, bids, best, pinned=pinned is not None),
+            prompt_bytes=wish.prefix.size,
+            part=part,
+            seen_from=_SEEN_FROM,
+            candidates=tuple(_candidate(r, b, wish, part, now) for r, b in zip(replicas, bids, strict=True)),
+        )
+    )
+
+
+def _because(
+    endpoint: Endpoint, replicas: Sequence[Replica], bids: Sequence[Bid], best: int | None, *, pinned: bool
+) -> str:
+    if best is None:
+        return "the run's revision is no longer served" if pinned and endpoint.replicas else "there is no ready replica"
+    if len(replicas) == 1:
+        return "the run stays on its revision, and one replica has it" if pinned else "there is no other replica"
+    bid = bids[best]
+    if bid.held == max(b.held for b in bids) > min(b.held for b in bids):
+        return f"it is believed to hold {bid.held * BLOCK_BYTES} bytes of the prompt"
+    if any(b.held > bid.held for b in bids):
+        return "whoever holds more of the prompt is busier than reading it anew is worth"
+    if bid.session:
+        return "the session was there before"
+    if bid.home:
+        return "nobody holds the prompt, and this is its home"
+    if not reuses_prompts(endpoint):
+        return "it is the least busy; these engines keep no prompts, because several projects share them"
+    return "it is the least busy"
+
+
+def _candidate(replica: Replica, bid: Bid, wish: Wish, part: int, now: float) -> Candidate:
+    standing = replica.standing
+    reasons = {
+        f"rests for {standing.rests_until - now:.0f} s more, after a failure": standing.rests_until > now,
+        f"is young and gets {standing.warmth(now):.0%} of its part": standing.warm_from > now,
+        f"runs {standing.running} and its part is {part}": standing.running >= part,
+        "was the session's last": bid.session,
+        "is the prompt's home": bid.home,
+    }
+    return Candidate(
+        replica.spec.replica_id, replica.spec.revision_id, int(bid.cost),
+        min(bid.held * BLOCK_BYTES, wish.prefix.size), standing.prefilling, standing.running,
+        tuple(reason for reason, holds in reasons.items() if holds),
+    )  # fmt: skip
