@@ -25,6 +25,7 @@ from controlplane.kit.tls import CertificateFiles, client_context, server_contex
 from tests.gateway.stage import KEY, ScriptedReplica, key, say_hi, snapshot
 
 PATIENCE_S = 20.0
+CONTENT_SECRET = "a secret of this node, of forty characters"
 
 
 class StandInControlPlane:
@@ -113,9 +114,11 @@ class GatewayProcess:
         public_key.write_bytes(public_pem(self._control_plane.signer))
         tls, own = _table(self._files), _table(self.own_files)
         link_tls = f"tls = {own}" if self._control_plane.url.startswith("https") else ""
+        (self.folder / "content.key").write_text(CONTENT_SECRET)
         path = self.folder / "gateway.toml"
         path.write_text(f"""
 site = "test"
+content_key = "{self.folder / "content.key"}"
 snapshot_public_key = "{public_key}"
 state_dir = "{self.folder / "state"}"
 workers = {workers}
