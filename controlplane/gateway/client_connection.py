@@ -6,6 +6,7 @@ from typing import cast
 
 from controlplane.gateway import answer, routes
 from controlplane.gateway.batch import desk
+from controlplane.gateway.bodies import SMALL
 from controlplane.gateway.chunked import BadChunk, ChunkedReader
 from controlplane.gateway.directory import Directory, Grant, Terms
 from controlplane.gateway.error_shapes import OPENAI, ErrorShape
@@ -17,7 +18,6 @@ from controlplane.gateway.reception import to_request
 from controlplane.gateway.request import Request, Work
 from controlplane.gateway.routing.explain import EXPLAIN, explain
 from controlplane.gateway.surface.surface import Surface
-from controlplane.kit.clock import to_us
 
 
 class Phase(Enum):
@@ -33,6 +33,7 @@ IDLE, HEAD, BODY, ANSWERING, LEAVING = Phase  # plain names: an attribute look-u
 
 class ClientConnection(asyncio.Protocol):
     __slots__ = (
+        "_body_bytes",
         "_buffer",
         "_chunks",
         "_directory",
@@ -69,6 +70,7 @@ class ClientConnection(asyncio.Protocol):
         self._phase = IDLE
         self._heads = HeadReader()
         self._buffer = bytearray()  # a head or a body that has not come whole
+        self._body_bytes = 0  # that the hub has counted
         self._left = 0
         self._chunks: ChunkedReader | None = None
         self._held = b""  # the next requests, while one is being answered
@@ -90,6 +92,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         self._phase = LEAVING
         self._hub.connections.discard(self)
+        self._body_over()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.cancel()
@@ -156,6 +159,7 @@ class ClientConnection(asyncio.Protocol):
         """Send what is written, then close."""
         self._phase = LEAVING
         self._exchange = None
+        self._body_over()
         self.deadline = self._hub.tick + self._hub.limits.stalled_client_s
         self._transport.close()
 
@@ -231,7 +235,7 @@ class ClientConnection(asyncio.Protocol):
             self._expect_body(head, rest)
         except Refusal as refusal:
             if not isinstance(refusal, NoSnapshot):
-                self._deny(refusal, self._directory.owner(head.authorization), self._directory)
+                self._deny(refusal, self._directory.owner(head.authorization))
             return self._refuse_early(refusal, head, rest)
         return rest
 
@@ -249,13 +253,8 @@ class ClientConnection(asyncio.Protocol):
         self._rest()
         self.data_received(rest)
 
-    def _deny(self, refusal: Refusal, grant: Grant | None, directory: Directory) -> None:
-        hub = self._hub
-        hub.metrics.refused(refusal.code)
-        at_us = to_us(hub.clock.now())
-        hub.denials.note(
-            refusal, grant, directory, request_id=self._request_id, source=self._source, at_us=at_us, now_s=hub.tick
-        )
+    def _deny(self, refusal: Refusal, grant: Grant | None) -> None:
+        self._hub.deny_early(refusal, grant, self._directory, self._request_id, self._source)
 
     def _refuse_early(self, refusal: Refusal, head: Head, rest: bytes) -> bytes:
         """Refuse before the body was read; a body that is here already is skipped."""
@@ -292,6 +291,8 @@ class ClientConnection(asyncio.Protocol):
             raise self._body_too_large()
         if not head.has_body:
             raise BadRequest("the request has no body", remedy="send a JSON object with model and messages")
+        if head.length > SMALL:
+            self._count_body(head.length)
         if head.expects_continue and not rest:
             self.write(answer.CONTINUE)
         self._left = head.length
@@ -318,6 +319,8 @@ class ClientConnection(asyncio.Protocol):
             self._buffer += chunks.feed(data)
             if len(self._buffer) > self._hub.limits.body_bytes:
                 raise self._body_too_large()
+            if len(self._buffer) > self._body_bytes + SMALL:
+                self._count_body(len(self._buffer))
         except BadChunk as error:
             self.refuse(BadRequest(error.detail, remedy=error.remedy))
         except Refusal as refusal:
@@ -327,6 +330,16 @@ class ClientConnection(asyncio.Protocol):
                 self._body_complete(self._taken())
                 return chunks.rest
         return b""
+
+    def _count_body(self, size: int) -> None:
+        """Take account of so many bytes of one body in all. Raises TooMuchAtOnce."""
+        self._hub.bodies.take(self._grant.key_id, size - self._body_bytes)
+        self._body_bytes = size
+
+    def _body_over(self) -> None:
+        if self._body_bytes:
+            self._hub.bodies.give_back(self._grant.key_id, self._body_bytes)
+            self._body_bytes = 0
 
     def _taken(self) -> bytes:
         body = bytes(self._buffer)
@@ -345,7 +358,7 @@ class ClientConnection(asyncio.Protocol):
                 self._request_id,
             )  # fmt: skip
         except Refusal as refusal:
-            self._deny(refusal, self._grant, self._directory)
+            self._deny(refusal, self._grant)
             self.refuse(refusal)
         else:
             if request.surface is EXPLAIN:
@@ -362,6 +375,7 @@ class ClientConnection(asyncio.Protocol):
     # --- between requests
 
     def _rest(self) -> None:
+        self._body_over()
         if not self.keep_alive:
             self.leave()
             return
@@ -386,6 +400,7 @@ class ClientConnection(asyncio.Protocol):
         """Close, but not over data in flight: a reset would take our answer with it."""
         self._phase = LEAVING
         self._buffer.clear()
+        self._body_over()
         self._exchange = None
         self.deadline = self._hub.tick + self._hub.limits.linger_s
         if self._transport.can_write_eof() and not self._transport.is_closing():

@@ -8,7 +8,7 @@ Refusal
 ├── RevisionGone 409
 ├── NotHere 451
 ├── ReplicaLost 502
-├── NoReplica 503, NoSnapshot 503, NotRecorded 503
+├── NoReplica 503, NoSnapshot 503, NotRecorded 503, TooMuchAtOnce 503
 ├── BudgetExhausted 429, BudgetRanOut 429, BudgetUnknown 503, TooManyBudgets 503
 ├── QueueFull 429, QueueTimeout 429
 └── TooSlow 408, ReplicaTooSlow 504, DeadlinePassed 504
@@ -129,6 +129,13 @@ class NoSnapshot(Refusal):
 class NotRecorded(Refusal):
     status = 503
     kind = "not_recorded"
+    type = "service_unavailable"
+    retry_after_s = 2
+
+
+class TooMuchAtOnce(Refusal):
+    status = 503
+    kind = "too_much_at_once"
     type = "service_unavailable"
     retry_after_s = 2
 

@@ -8,9 +8,10 @@ from typing import Protocol
 
 from controlplane.contracts.snapshot import Snapshot, SnapshotReplica
 from controlplane.gateway.batch.archive import Archive
+from controlplane.gateway.bodies import Bodies
 from controlplane.gateway.budget.budgets import Budgets, NoBudgets
 from controlplane.gateway.denials import EVERY_S, Denials
-from controlplane.gateway.directory import Directory, Endpoint, read_directory
+from controlplane.gateway.directory import Directory, Endpoint, Grant, read_directory
 from controlplane.gateway.errors import NoSnapshot, Refusal
 from controlplane.gateway.limits import Limits
 from controlplane.gateway.meter.metrics import Metrics
@@ -45,6 +46,7 @@ class Hub:
         self.limits = limits
         self.journal = journal
         self.denials = Denials(journal)
+        self.bodies = Bodies(limits)
         self.budgets: Budgets = NoBudgets()
         self.queues: Queues = NoQueues()
         self.suspects = Suspects()
@@ -83,12 +85,15 @@ class Hub:
 
     def deny(self, refusal: Refusal, request: Request) -> None:
         """Write down that a known key was refused, if that is what it is."""
+        self.deny_early(refusal, request.grant, request.directory, request.request_id, request.source)
+
+    def deny_early(
+        self, refusal: Refusal, grant: Grant | None, directory: Directory, request_id: bytes, source: str
+    ) -> None:
+        """Do so before all of the request is known."""
         self.metrics.refused(refusal.code)
         at_us = to_us(self.clock.now())
-        self.denials.note(
-            refusal, request.grant, request.directory, request_id=request.request_id, source=request.source,
-            at_us=at_us, now_s=self.tick,
-        )  # fmt: skip
+        self.denials.note(refusal, grant, directory, request_id=request_id, source=source, at_us=at_us, now_s=self.tick)
 
     @property
     def snapshot_version(self) -> int:

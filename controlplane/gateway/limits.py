@@ -12,6 +12,8 @@ class Limits:
 
     head_bytes: int = 32 * KIB
     body_bytes: int = 8 * MIB
+    bodies_bytes: int = 256 * MIB  # of all large bodies in one worker, until their answers are complete
+    bodies_of_key_bytes: int = 64 * MIB
     held_bytes: int = 64 * KIB  # pipelined requests that wait for their turn
     answer_bytes: int = 32 * MIB
     event_bytes: int = MIB

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from tests.gateway.stage import ASK, KEY, STREAMED, Call, Gateway, Stage, post
+from tests.gateway.stage import ASK, KEY, STREAMED, Call, Gateway, Stage, key, post
 
 MANY = 1500
 START = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n" % KEY.encode()
@@ -189,3 +189,50 @@ async def test_an_event_without_end_is_an_error_and_not_our_memory(stage: Stage)
 
     assert b"replica_lost" in answer
     assert b"xxx" not in answer
+
+
+async def test_one_key_cannot_fill_the_memory_with_bodies_that_it_does_not_end(stage: Stage):
+    gateway = await stage.gateway(
+        await stage.replica(), bodies_of_key_bytes=1_000_000, bodies_bytes=1_500_000, linger_s=0.1
+    )
+    other = "rdk_other"
+    gateway.adopt(*(r.spec for r in gateway.hub._replicas.values()), keys=(key(KEY), key(other), key("rdk_third")))  # noqa: SLF001 - the same ones
+
+    async with connections(gateway, 2) as held:
+        for _, writer in held:
+            writer.write(START + b"Content-Length: 490000\r\n\r\n" + b"x" * 100_000)
+        await asyncio.sleep(0.2)
+        more = await gateway.raw(START + b"Content-Length: 490000\r\n\r\n{")
+        chunked = await gateway.raw(START + b"Transfer-Encoding: chunked\r\n\r\n20000\r\n" + b"x" * 131_072 + b"\r\n")
+        small = await gateway.chat()
+        theirs = START.replace(KEY.encode(), other.encode()) + b"Content-Length: 400000\r\n\r\n"
+        _, writer = await gateway.connect()
+        writer.write(theirs + b"{")
+        await asyncio.sleep(0.1)
+        of_all = await gateway.raw(theirs.replace(other.encode(), b"rdk_third") + b"{")
+        writer.transport.abort()
+    await until_alone(gateway)
+
+    assert [status(answer) for answer in (more, chunked, of_all)] == [503] * 3
+    assert b"too_much_at_once" in more
+    assert small.status_code == 200
+    assert (await gateway.chat(ASK.replace(b"hello", b"x" * 400_000))).status_code == 200
+
+
+async def test_a_large_body_is_counted_until_its_answer_is_complete(stage: Stage):
+    async def wait(call: Call) -> None:
+        asked.set()
+        await go_on.wait()
+        await call.answer()
+
+    asked, go_on = asyncio.Event(), asyncio.Event()
+    gateway = await stage.gateway(await stage.replica(wait), bodies_of_key_bytes=1_000_000, linger_s=0.1)
+    large = ASK.replace(b"hello", b"x" * 600_000)
+    first = asyncio.create_task(gateway.chat(large))
+    await asked.wait()
+
+    second = await gateway.chat(large)
+    go_on.set()
+    statuses = [(await first).status_code, second.status_code, (await gateway.chat(large)).status_code]
+
+    assert statuses == [200, 503, 200]
