@@ -56,7 +56,10 @@ def verify(signed: SignedSnapshot, *, key: Ed25519PublicKey, site: str, after: i
         raise SnapshotRefused(detail, remedy="install one version everywhere") from None
     if snapshot.version < after:
         detail = f"the snapshot has version {snapshot.version} and {after} was served already"
-        raise SnapshotRefused(detail, remedy="after a restored database, delete the gateway's state_dir and restart it")
+        raise SnapshotRefused(
+            detail,
+            remedy="after a restored database: stop the gateway, delete snapshot.json in its state_dir alone, start it",
+        )
     return snapshot
 
 

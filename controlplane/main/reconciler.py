@@ -75,7 +75,7 @@ async def reconcile(settings: ReconcilerSettings) -> None:
             run_every("incidents", INCIDENTS_S, _settler(database)),
             run_every("sessions.sweep", SWEEP_S, _sweeper(database)),
             run_every("usage.sweep", SWEEP_S, _usage_sweeper(database)),
-            run_every("publish", PUBLISH_S, _publisher(database, settings)),
+            run_every("publish", PUBLISH_S, _publisher(database, settings), rests=True),
             run_every("certificates", TAKE_UP_S, leaves.take_up),
             *_accounting(settings.engine, database),
         )

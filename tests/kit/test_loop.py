@@ -43,3 +43,25 @@ async def test_a_loop_that_fails_waits_longer_and_recovers(monkeypatch: pytest.M
         await run_every("test", 5.0, step)
 
     assert waits == [5.0, 10.0, 10.0, 10.0, 5.0]
+
+
+async def test_a_loop_that_rests_pauses_for_as_long_as_its_step_took(monkeypatch: pytest.MonkeyPatch):
+    waits: list[float] = []
+    loop = asyncio.get_running_loop()
+    clock = iter([0.0, 3.0, 3.0, 3.1])
+    steps = iter([None, None])
+
+    async def step() -> None:
+        if next(steps, Enough) is Enough:
+            raise Enough
+
+    async def note(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", note)
+    monkeypatch.setattr("controlplane.kit.loop.now_s", lambda: next(clock, loop.time()))
+
+    with pytest.raises(Enough):
+        await run_every("test", 0.2, step, rests=True)
+
+    assert waits == [3.0, 0.2]
