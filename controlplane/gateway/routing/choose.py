@@ -18,11 +18,11 @@ MISS_WEIGHT = 4  # measured: 1 balances, 4 keeps the hits as well (reference gat
 RUNNING_BYTES = 512
 OVER_BYTES = 64 * 1024  # for every request beyond its part
 SESSION_BYTES = 2 * BLOCK_BYTES
-HOME_BYTES = 2 * BLOCK_BYTES
+HOME_BYTES = 256
 _PART = 1.25  # of the mean; after Mirrokni et al., Consistent Hashing with Bounded Loads, 2018
 _SLACK = 8
 _RESTING = 1e15
-_LATE_WORK = 1 / 32
+_LATE_WORK = 1 / 4
 
 
 class Choosable(Protocol):
