@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Container
 from datetime import datetime
 from itertools import count
 from typing import Protocol
@@ -99,6 +100,12 @@ class Hub:
     def snapshot_version(self) -> int:
         """Return the version that is served by, 0 before the first."""
         return self._directory.version if self._directory is not None else 0
+
+    def names(self) -> tuple[Container[str], Container[str]]:
+        """Return the endpoints and the projects that the snapshot knows."""
+        if self._directory is None:
+            return (), ()
+        return self._directory.endpoints, {grant.project for grant in self._directory.grants.values()}
 
     def running(self) -> dict[str, int]:
         """Return how many requests of this worker are at the replicas of each endpoint."""

@@ -81,6 +81,15 @@ def test_the_number_of_series_has_an_end_and_nothing_is_lost_beyond_it():
     assert any(series.project == "other" for series in made.series)
 
 
+def test_what_is_there_no_more_makes_room_for_what_came():
+    made = Metrics(counted(*(outcome(project=f"gone{number}") for number in range(MOST_SERIES))))
+
+    made.keep({"chat"}, {"blue"})
+    made.ended(outcome(), None)
+
+    assert [(series.endpoint, series.project) for series in made.counted().series] == [("chat", "blue")]
+
+
 def test_a_word_of_an_engine_makes_no_series():
     found = samples(render(counted(outcome(finish="stop"), outcome(finish="weird_one"))))
 
@@ -116,8 +125,8 @@ def test_a_worker_goes_on_where_the_last_one_at_its_place_was(tmp_path):
     made = Metrics(again.before())
     made.ended(outcome(), None)
 
-    assert samples(render(second.all(Counted())))['vllm:prompt_tokens_total{model_name="chat"}'] == 100
-    assert samples(render(again.all(made.counted())))['vllm:prompt_tokens_total{model_name="chat"}'] == 200
+    assert samples(render(merged(second.all(Counted()))))['vllm:prompt_tokens_total{model_name="chat"}'] == 100
+    assert samples(render(merged(again.all(made.counted()))))['vllm:prompt_tokens_total{model_name="chat"}'] == 200
 
 
 def test_to_be_read_changes_nothing_of_what_was_counted(tmp_path):
@@ -126,7 +135,7 @@ def test_to_be_read_changes_nothing_of_what_was_counted(tmp_path):
     made = Metrics()
     made.ended(outcome(), None)
 
-    pages = [render(here.all(made.counted())) for _ in range(3)]
+    pages = [render(merged(here.all(made.counted()))) for _ in range(3)]
 
     assert len(set(pages)) == 1
     assert samples(render(made.counted()))['vllm:prompt_tokens_total{model_name="chat"}'] == 100
@@ -137,10 +146,10 @@ def test_a_dead_worker_s_counts_stay_and_its_gauges_do_not(tmp_path):
     told = counted(outcome())
     told.running = {"chat": 3}
     one.write(told)
-    alive = samples(render(two.all(Counted())))
+    alive = samples(render(merged(two.all(Counted()))))
     one.close()
 
-    dead = samples(render(two.all(Counted())))
+    dead = samples(render(merged(two.all(Counted()))))
 
     running, tokens = 'vllm:num_requests_running{model_name="chat"}', 'vllm:prompt_tokens_total{model_name="chat"}'
     assert (alive[running], alive[tokens]) == (3, 100)
@@ -154,7 +163,7 @@ def test_what_a_place_holds_that_cannot_be_read_starts_it_anew(tmp_path):
     slot = take_slot(tmp_path)
 
     assert slot.before() == Counted()
-    assert slot.all(counted(outcome())).series
+    assert merged(slot.all(counted(outcome()))).series
 
 
 @given(st.lists(st.floats(2e-6, 1000), min_size=1, max_size=200), st.sampled_from([50, 99]))
@@ -286,7 +295,12 @@ async def test_refusals_are_counted_by_their_reason(stage: Stage, replica: Scrip
 )
 async def test_the_listener_answers_one_question(request_line: bytes, status: bytes):
     page = render(counted(outcome()))
-    server = await asyncio.get_running_loop().create_server(lambda: MetricsConnection(lambda: page), "127.0.0.1", 0)
+
+    async def told() -> bytes:
+        await asyncio.sleep(0)
+        return page
+
+    server = await asyncio.get_running_loop().create_server(lambda: MetricsConnection(told), "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
 
     writer.write(request_line + b"\r\nHost: x\r\n\r\n")

@@ -175,6 +175,21 @@ def test_one_port_tells_the_metrics_of_all_workers_and_a_killed_one_takes_none_a
     until(lambda: answered() == 13)
 
 
+def test_a_metrics_port_that_another_has_keeps_no_request_from_being_served(
+    gateway: GatewayProcess, replica: ReplicaThread, control_plane: StandInControlPlane
+):
+    control_plane.publish(replica.replica.spec)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", gateway.metrics_port))
+        other.listen()
+        gateway.start()
+        until(gateway.is_ready)
+
+        assert chat(gateway).status_code == 200
+        assert gateway.events("metrics.not_served")
+    assert gateway.stop() == 0
+
+
 def test_workers_do_not_outlive_a_killed_parent(gateway: GatewayProcess):
     gateway.start(workers=2)
     until(lambda: len(gateway.events("gateway.listening")) == 2)

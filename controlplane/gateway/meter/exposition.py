@@ -34,7 +34,17 @@ LabelsOf = Callable[[Series], Labels]
 
 def render(counted: Counted) -> bytes:
     """Return the whole page."""
-    lines = [*_of_vllm(counted), *_of_otel(counted.series), *_of_redoubt(counted)]
+    return to_page(lines_of(counted))
+
+
+def lines_of(counted: Counted) -> Iterator[str]:
+    """Yield the lines of the page; between two the caller may do other work."""
+    yield from _of_vllm(counted)
+    yield from _of_otel(counted.series)
+    yield from _of_redoubt(counted)
+
+
+def to_page(lines: Iterable[str]) -> bytes:
     return "\n".join((*lines, "")).encode()
 
 

@@ -2,14 +2,17 @@
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Container, Iterable, Iterator
+from operator import add
 
 import msgspec
 
 from controlplane.gateway.meter.gaps import Gaps, middle_us
 from controlplane.gateway.records import Outcome
 
-MOST_SERIES = 2000  # beyond, further projects count as one
+MOST_SERIES = 500  # beyond, further projects count as one
 OTHER = "other"
+_AT_ONCE = 50  # series
 _FINISHES = frozenset({
     "stop", "length", "tool_calls", "content_filter", "end_turn", "max_tokens", "tool_use", "stop_sequence",
     "function_call", "abort", "error",
@@ -35,8 +38,9 @@ class Histogram(msgspec.Struct, gc=False):
         self.total += value * times
 
     def merge(self, other: "Histogram") -> None:
-        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
-        self.total += other.total
+        if any(other.counts):
+            self.counts = list(map(add, self.counts, other.counts))
+            self.total += other.total
 
 
 def _of_seconds() -> Histogram:
@@ -104,12 +108,15 @@ class Metrics:
         before = before or Counted()
         self._series = {(s.endpoint, s.project, s.operation): s for s in before.series}
         self._refusals = Counter(before.refusals)
+        self.is_news = True  # something was counted since the others were told
 
     def refused(self, code: str) -> None:
         """Count a request that was refused before anything was written down about it."""
         self._refusals[code] += 1
+        self.is_news = True
 
     def ended(self, outcome: Outcome, gaps: Gaps | None) -> None:
+        self.is_news = True
         series = self._series.get((outcome.endpoint, outcome.project, outcome.surface)) or self._begin(outcome)
         result = outcome.code or outcome.result
         series.results[result] = series.results.get(result, 0) + 1
@@ -130,6 +137,14 @@ class Metrics:
         if gaps:
             for bucket, times in gaps.items():
                 series.between_tokens.add(SECONDS, middle_us(bucket) / 1e6, times)
+
+    def keep(self, endpoints: Container[str], projects: Container[str]) -> None:
+        """Let go of series of what is there no more, so that there is room for what came."""
+        self._series = {
+            key: one
+            for key, one in self._series.items()
+            if one.endpoint in endpoints and (one.project in projects or one.project == OTHER)
+        }
 
     def counted(self) -> Counted:
         return Counted(list(self._series.values()), dict(self._refusals))
@@ -155,16 +170,24 @@ def _count_tokens(series: Series, outcome: Outcome) -> None:
     series.finishes[finish] = series.finishes.get(finish, 0) + 1
 
 
-def merged(parts: list[Counted]) -> Counted:
+def merged(parts: Iterable[Counted]) -> Counted:
     """Return what all workers counted together."""
+    *_, together = merging(parts)
+    return together
+
+
+def merging(parts: Iterable[Counted]) -> Iterator[Counted]:
+    """Add one part after the other; the last that is yielded is the whole. Between two the caller may do other work."""
     series: dict[tuple[str, str, str], Series] = {}
     together = Counted()
     for part in parts:
-        for one in part.series:
+        for number, one in enumerate(part.series, start=1):
             key = (one.endpoint, one.project, one.operation)
             if key not in series:
                 series[key] = one.empty()  # a worker goes on counting in its own
             series[key].merge(one)
+            if not number % _AT_ONCE:
+                yield together
         for mine, its in (
             (together.refusals, part.refusals), (together.running, part.running), (together.waiting, part.waiting),
         ):  # fmt: skip
@@ -172,5 +195,5 @@ def merged(parts: list[Counted]) -> Counted:
                 mine[name] = mine.get(name, 0) + times
         for name, value in part.gauges.items():
             together.gauges[name] = max(value, together.gauges.get(name, value))
-    together.series = list(series.values())
-    return together
+        together.series = list(series.values())
+        yield together

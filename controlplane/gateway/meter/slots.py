@@ -2,12 +2,13 @@
 
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from controlplane.gateway.meter.metrics import Counted, merged
+from controlplane.gateway.meter.metrics import Counted
 from controlplane.kit.errors import Unavailable
 
 log = structlog.get_logger()
@@ -33,14 +34,13 @@ class Slot:
         fresh.write_bytes(msgspec.json.encode(counted))
         fresh.replace(self._path)
 
-    def all(self, own: Counted) -> Counted:
-        """Return what all workers counted, ours as it is now; what a dead one counted stays, its gauges do not."""
-        found = [own]
+    def all(self, own: Counted) -> Iterator[Counted]:
+        """Yield what each worker counted, ours as it is now; what a dead one counted stays, its gauges do not."""
+        yield own
         for path in sorted(self._folder.glob("*.json")):
             other = _read(path) if path != self._path else None
             if other is not None:
-                found.append(other if _is_held(path.with_suffix(".lock")) else _without_gauges(other))
-        return merged(found)
+                yield other if _is_held(path.with_suffix(".lock")) else _without_gauges(other)
 
     def close(self) -> None:
         os.close(self._lock)
