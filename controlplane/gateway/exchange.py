@@ -326,7 +326,7 @@ class Exchange:
             self._give_up(_too_slow() if self._recorded else _not_recorded())
 
     def _beat(self) -> None:
-        if self._recorded and self._stream is not None:
+        if self._recorded and self._stream is not None and not self._heard:
             self._stream.beat(self._headers())
 
     def pause(self) -> None:

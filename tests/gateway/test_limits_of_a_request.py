@@ -204,6 +204,7 @@ class TestTheHold:
         response = await gateway.chat(STREAMED)
 
         assert response.text.count("word") == 60
+        assert ": waiting" not in response.text
         assert '"finish_reason":"length"' not in response.text
 
     async def test_that_ends_before_a_plain_answer_refuses_it(self, stage: Stage):
