@@ -1,5 +1,8 @@
 """Everybody who is measured, each in front of the same engine; what waits for its turn costs nothing."""
 
+import subprocess
+import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +15,13 @@ from controlplane.kit.tls import client_context
 from tests.bench import peers
 from tests.bench.load import Target
 from tests.bench.measured_site import KEY, settings, snapshot
+from tests.bench.mock_engine import PLACES
 from tests.bench.nginx import nginx_settings
 from tests.bench.processes import GATEWAY_CORE, LOAD_CORE, Stage, free_port, measured_python, wait_for
 from tests.support.certificates import issue, make_site_ca
+from tests.support.source import ROOT
+
+Places = Sequence[tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -59,16 +66,35 @@ class Bench:
         wanted = [make for name, make in makers.items() if not only or name in only]
         return [contender for make in wanted if (contender := make()) is not None]
 
+    def start_real(self) -> list[Contender]:
+        """Start two llama.cpp servers, and a gateway in front of both."""
+        script = str(ROOT / "images/practice/tiny_model.py")
+        subprocess.run([sys.executable, script, str(self._folder)], check=True, capture_output=True)
+        [model] = self._folder.glob("*.gguf")
+        ports = (free_port(), free_port())
+        for port in ports:
+            self._stage.python(LOAD_CORE, "tests.bench.real_engine", str(model), str(port))
+        for port in ports:
+            wait_for(port)
+        gateway = self._gateway("redoubt", engines=tuple(("127.0.0.1", port) for port in ports), adapter="llama_cpp")
+        return [Contender(Target("direct", ports[0], KEY), None), gateway]
+
     def _target(self, name: str, port: int, *, tls: bool = False, key: str = KEY) -> Target:
         return Target(name, port, key, client_context(self._files.ca) if tls else None)
 
-    def _gateway(self, name: str, *, tls: bool = False, spool: bool = True) -> Contender:
+    def _gateway(
+        self, name: str, *, tls: bool = False, spool: bool = True, engines: Places = (), adapter: str = "vllm"
+    ) -> Contender:
         """Start a gateway; with `tls` both its sides are encrypted, as on a site."""
-        folder, port = self._folder / f"gateway-{tls}-{spool}", free_port()
+        port = free_port()
+        folder = self._folder / f"gateway-{port}"
+        places = engines or (
+            [("127.0.0.1", self._engine_tls_port)] if tls else [(host, self._engine_port) for host in PLACES]
+        )
         (folder / "state").mkdir(parents=True)
         signer = Ed25519PrivateKey.generate()
         (folder / "snapshot.pub").write_bytes(public_pem(signer))
-        (folder / "state/snapshot.json").write_text(self._snapshot(signer, tls=tls))
+        (folder / "state/snapshot.json").write_text(self._snapshot(signer, places, adapter))
         (folder / "gateway.toml").write_text(
             settings(folder, self._files, port, self._control_plane, free_port(), tls=tls)
         )
@@ -83,17 +109,18 @@ class Bench:
         wait_for(port)
         return Contender(self._target(name, port, tls=tls), pid)
 
-    def _snapshot(self, signer: Ed25519PrivateKey, *, tls: bool) -> str:
+    def _snapshot(self, signer: Ed25519PrivateKey, places: Places, adapter: str) -> str:
+        names = ("replica_bench",) if len(places) == 1 else ("replica_bench", "replica_second")
         replicas = tuple(
             SnapshotReplica(
                 replica_id=name,
                 host=host,
-                port=self._engine_tls_port if tls else self._engine_port,
+                port=port,
                 certificate_pem=self._engine.certificate_pem.decode(),
             )
-            for name, host in (("replica_bench", "127.0.0.1"), ("replica_second", "127.0.0.2"))[: 1 if tls else 2]
+            for name, (host, port) in zip(names, places, strict=True)
         )
-        payload = snapshot(replicas).model_dump_json()
+        payload = snapshot(replicas, adapter).model_dump_json()
         return SignedSnapshot(payload=payload, signature=sign(signer, payload.encode())).model_dump_json()
 
     def _nginx(self, name: str, *, tls: bool = False) -> Contender | None:

@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="names of contenders joined by +; all without")
     parser.add_argument("--memory", type=int, default=10_000, help="at most so many streams at once; 0 for none")
+    parser.add_argument("--no-real", dest="real", action="store_false", help="leave real llama.cpp out")
     asked = parser.parse_args()
     missing = peers.install()
     os.sched_setaffinity(0, {LOAD_CORE})
@@ -44,8 +45,9 @@ def main() -> None:
         bench = Bench(Path(folder), stack)
         contenders = bench.start(frozenset(name for name in asked.only.split("+") if name))
         results = uvloop.run(measure_all(contenders, asked.rounds, most_streams))
+        real = uvloop.run(measure_real(bench.start_real())) if asked.real else {}
         said = bench.log.read_text(errors="replace")[-2000:]
-    told = report(results, missing)
+    told = report(results, missing) | {"real": real}
     if asked.json:
         asked.json.write_text(json.dumps(told, indent=1))
     print(table(told))
@@ -59,6 +61,7 @@ async def measure_all(contenders: list[Contender], rounds: int, most_streams: in
     for number in range(max(rounds, 1)):
         turn = number % len(contenders)
         for contender in contenders[turn:] + contenders[:turn]:
+            sys.stderr.write(f"round {number + 1}: {contender.target.name}\n")
             known = results.setdefault(contender.target.name, {"memory_idle_mib": memory_mib(contender.pid)})
             for figure, value in (await measure(contender)).items():
                 known[figure] = round(_better(figure, known.get(figure), value), 2)
@@ -125,6 +128,23 @@ async def _hurried(contender: Contender, *, callers: int, seconds: float) -> Fig
         found[f"{work}_per_s"] = count.answers / count.lasted_s
         found[f"{work}_cpu_us"] = count.cpu_s / max(count.answers, 1) * 1e6
         found["errors"] += count.errors
+    return found
+
+
+async def measure_real(contenders: list[Contender]) -> dict[str, Figures]:
+    """Return what a client sees of real llama.cpp servers, with and without the gateway in front."""
+    found: dict[str, Figures] = {}
+    for contender in contenders:
+        cpu = partial(cpu_s, contender.pid)
+        plain = await hurry(contender.target, callers=4, seconds=2.0, prompt_bytes=600, cpu_s=cpu)
+        streams = await pace(contender.target, per_second=3, seconds=2.0, stream=True, callers=8, cpu_s=cpu)
+        found[contender.target.name] = {
+            "answers_per_s": round(plain.answers / plain.lasted_s, 1),
+            "p50_ms": round(statistics.median(plain.taken_s or [0.0]) * 1e3, 2),
+            "first_event_p50_ms": round(statistics.median(streams.taken_s or [0.0]) * 1e3, 2),
+            "cpu_us": round(plain.cpu_s / max(plain.answers, 1) * 1e6, 1),
+            "errors": plain.errors + streams.errors,
+        }
     return found
 
 

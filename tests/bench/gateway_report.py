@@ -141,4 +141,5 @@ def table(told: dict) -> str:
         f"{figure}: " + ", ".join(f"{name} {row.get(figure, 0):.0f}" for name, row in told["results"].items())
         for figure in ("errors", "skipped")
     ]
+    lines += [f"real llama.cpp, {name}: {row}" for name, row in told["real"].items()]
     return "\n".join([*lines, *(f"missing: {reason}" for reason in told["missing"])])

@@ -200,7 +200,7 @@ async def pace(
         wait_s = began + number / per_second - loop.time()
         if wait_s > 0:
             await asyncio.sleep(wait_s)
-        free = next((caller for caller in made if not caller.busy), None)
+        free = next((caller for caller in made if not (caller.busy or caller.transport.is_closing())), None)
         if free is None:
             count.skipped += 1
         else:

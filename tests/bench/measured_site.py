@@ -28,7 +28,7 @@ _BUDGETS: tuple[tuple[BudgetScope, str, BudgetUnit], ...] = (
 )
 
 
-def snapshot(replicas: tuple[SnapshotReplica, ...]) -> Snapshot:
+def snapshot(replicas: tuple[SnapshotReplica, ...], adapter: str = "vllm") -> Snapshot:
     now = datetime.now(UTC)
     secrets = [KEY, *(f"rdk_{number}" for number in range(KEYS))]
     digests = [sha256(secret.encode()).hexdigest() for secret in secrets]
@@ -42,7 +42,7 @@ def snapshot(replicas: tuple[SnapshotReplica, ...]) -> Snapshot:
         replicas=replicas,
         project="bench",
         model="tiny",
-        adapter="vllm",
+        adapter=adapter,
         parallel=65_536,
         gpus=1,
     )

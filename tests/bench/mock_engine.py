@@ -13,7 +13,7 @@ import uvloop
 
 EVENTS = 50
 EVENT_S = 0.01
-_PLACES = ("127.0.0.1", "127.0.0.2")  # two replicas
+PLACES = ("127.0.0.1", "127.0.0.2")  # two replicas
 SLOW = b"hold this stream"
 _SLOW_S = 1.0
 _COMPLETION = (
@@ -93,8 +93,8 @@ async def main(port: int, tls_port: int, pem: str, ca: str) -> None:
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(ca)
     loop = asyncio.get_running_loop()
-    await loop.create_server(Engine, _PLACES, port, backlog=4096)
-    await loop.create_server(Engine, _PLACES, tls_port, ssl=context, backlog=4096)
+    await loop.create_server(Engine, PLACES, port, backlog=4096)
+    await loop.create_server(Engine, PLACES, tls_port, ssl=context, backlog=4096)
     await asyncio.Event().wait()
 
 
