@@ -18,6 +18,7 @@ from controlplane.domains.shares.types import ShareKind
 from tests.support.control_plane import SITE, ControlPlane
 
 ADMIN = Actor("user_ada", Role.PLATFORM_ADMIN)
+STEWARD = Actor("user_eva", Role.DATA_STEWARD)
 GATEWAY = Actor("gateway", Role.GATEWAY)
 SIGNER = Ed25519PrivateKey.generate()
 NODE = DeclaredNode("gpu1", "10.0.0.1", "north", ("compute",), ())
@@ -74,6 +75,15 @@ async def test_a_project_and_its_teams_have_one_salt_that_nobody_else_has_and_no
     assert len(set(here.values())) == len(here) - 1
     assert not set(here.values()) & set(there.values())
     assert all(len(salt) == 32 for salt in here.values())
+
+
+async def test_content_is_kept_for_those_of_whom_somebody_said_so(plane: ControlPlane, tenants: None):
+    async with plane.database.transaction() as tx:
+        await shares.keep_content(tx, STEWARD, name="vision", keeps=True)
+
+    kept = {s.name: s.keeps_content for s in (await publish(plane)).shares}
+
+    assert kept == {"": False, "lab": False, "vision": True, "unheard-of": False}
 
 
 async def test_a_key_s_class_and_jurisdictions_reach_the_gateway(plane: ControlPlane, admin: str):
