@@ -81,8 +81,12 @@ class Hub:
         return directory
 
     def endpoint_now(self, endpoint: Endpoint) -> Endpoint:
-        """Return the endpoint as the newest snapshot has it; the old one when it is gone."""
-        return endpoint if self._directory is None else self._directory.endpoints.get(endpoint.name, endpoint)
+        """Return the endpoint as the newest snapshot has it; the old one when it is gone.
+
+        Another one of its name is not it: who was admitted to the old one was not admitted to that.
+        """
+        now = None if self._directory is None else self._directory.endpoints.get(endpoint.name)
+        return now if now is not None and now.endpoint_id == endpoint.endpoint_id else endpoint
 
     def deny(self, refusal: Refusal, request: Request) -> None:
         """Write down that a known key was refused, if that is what it is."""

@@ -7,7 +7,7 @@ import pytest
 
 from controlplane.gateway.budget.budgets import Asking, Hold, NoHold
 from controlplane.gateway.request import Request
-from tests.gateway.stage import ASK, STREAMED, Call, Gateway, ScriptedReplica, Stage, post, say_hi
+from tests.gateway.stage import ASK, KEY, STREAMED, Call, Gateway, ScriptedReplica, Stage, key, post, say_hi, snapshot
 
 
 async def kill(call: Call) -> None:
@@ -276,3 +276,20 @@ async def test_a_refusal_after_a_loss_does_not_say_that_nothing_was_used(stage: 
     await gateway.chat()
 
     assert [(o.tokens_in, o.tokens_out) for o in gateway.journal.outcomes] == [(None, None)]
+
+
+async def test_an_endpoint_made_anew_under_its_name_gets_nothing_that_was_meant_for_the_old_one(stage: Stage):
+    old, new = await stage.replica(name="old"), await stage.replica(name="new")
+    gateway = await stage.gateway(old)
+    gateway.journal.holds = True
+    asking = asyncio.create_task(gateway.chat())
+    while not gateway.journal.waiting:  # noqa: ASYNC110 - it comes on another connection
+        await asyncio.sleep(0.005)
+
+    renewed = snapshot(99, (new.spec,), (key(KEY),))
+    endpoints = [e.model_copy(update={"endpoint_id": f"{e.endpoint_id}_2"}) for e in renewed.endpoints]
+    gateway.hub.adopt(renewed.model_copy(update={"endpoints": tuple(endpoints)}))
+    gateway.journal.waiting.pop().recorded()
+
+    assert (await asking).status_code == 503
+    assert new.requests == []
