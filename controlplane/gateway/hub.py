@@ -18,6 +18,7 @@ from controlplane.gateway.limits import Limits
 from controlplane.gateway.meter.metrics import Metrics
 from controlplane.gateway.replica import ContextFor, Replica
 from controlplane.gateway.request import Request
+from controlplane.gateway.routing.choose import HOME_BYTES
 from controlplane.gateway.routing.runs import LocalRuns, Runs
 from controlplane.gateway.routing.standing import warm_from
 from controlplane.gateway.spool import Journal
@@ -54,6 +55,7 @@ class Hub:
         self.metrics = Metrics()
         self.archive: Archive | None = None
         self.runs: Runs = LocalRuns()
+        self.home_bytes = HOME_BYTES
         self.clock = clock
         self.time = clock.monotonic  # to the microsecond, and on the base of the loop's
         self.tick = asyncio.get_running_loop().time()

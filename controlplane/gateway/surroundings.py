@@ -46,6 +46,7 @@ class Surroundings(Protocol):
     queues: Queues
     suspects: Suspects
     runs: Runs
+    home_bytes: int
     metrics: Metrics
 
     def time(self) -> float: ...

@@ -4,6 +4,7 @@ from functools import partial
 
 from controlplane.contracts.snapshot import Snapshot
 from controlplane.gateway.hub import Hub
+from controlplane.gateway.routing.choose import COMMON_HOME_BYTES
 from controlplane.gateway.routing.discovery_file import write_discovery
 from controlplane.gateway.routing.runs import SharedRuns
 from controlplane.gateway.shared_table import SharedTable
@@ -31,6 +32,8 @@ def share_with_workers(hub: Hub, settings: GatewaySettings) -> list[Loop]:
     except OSError as error:
         detail = f"what workers share cannot be kept in {folder}: {error}"
         raise Unavailable(detail, remedy="free 10 MiB on that disk, or give the folder to the gateway's user") from None
+    if settings.workers > 1:
+        hub.home_bytes = COMMON_HOME_BYTES
     queues = FairQueues(time=hub.time, endpoint_now=hub.endpoint_now, elsewhere=board)
     hub.queues = queues
     return [partial(board.watch, queues.look)] if board is not None else []

@@ -1,6 +1,6 @@
 """Prefix affinity: chats of many tenants, four engines with small caches, each router in turn, engines fresh.
 
-`python -m tests.bench.affinity [--seconds N] [--per-s N] [--users N]` prints a table and writes affinity.json beside it.
+`python -m tests.bench.affinity [--seconds N] [--per-s N] [--users N]` prints a table and writes affinity.json.
 """
 
 import argparse

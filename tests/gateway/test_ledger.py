@@ -391,9 +391,7 @@ def test_what_one_of_those_who_wait_does_wrong_is_nothing_to_the_others(worker: 
 
 
 def test_a_request_that_wants_more_than_can_be_said_does_not_stop_the_asks(worker: Worker):
-    request = request_of(directory_of(budget()), most=400)
-    request.ask.n = 2**60  # as no surface lets in
-    worker.clear(request)
+    worker.clear(request_of(directory_of(budget()), most=400, n=2**60))
 
     ask = worker.ledger.ask()
 

@@ -18,11 +18,12 @@ MISS_WEIGHT = 4  # measured: 1 balances, 4 keeps the hits as well (reference gat
 RUNNING_BYTES = 512
 OVER_BYTES = 64 * 1024  # for every request beyond its part
 SESSION_BYTES = 2 * BLOCK_BYTES
-HOME_BYTES = 256
+HOME_BYTES = 64  # among equals
+COMMON_HOME_BYTES = 48 * 1024  # where workers do not see what the others sent: they meet at homes
 _PART = 1.25  # of the mean; after Mirrokni et al., Consistent Hashing with Bounded Loads, 2018
 _SLACK = 8
 _RESTING = 1e15
-_LATE_WORK = 1 / 4
+_LATE_WORK = 1 / 2
 
 
 class Choosable(Protocol):
@@ -44,6 +45,7 @@ class Wish(msgspec.Struct, frozen=True, gc=False):
     prefix: Prefix
     session: int = 0
     parallel: int = 0
+    home_bytes: int = HOME_BYTES
 
 
 class Bid(msgspec.Struct, frozen=True, gc=False):
@@ -70,7 +72,7 @@ def choose_replica(replicas: Sequence[AnyReplica], wish: Wish, now: float) -> tu
         held = standing.mirror.held(marks) if marks else 0
         cost = cost_of(standing, wish, held, part, now)
         if replica is home:
-            cost -= HOME_BYTES
+            cost -= wish.home_bytes
         if session and standing.mirror.knows(session):
             cost -= SESSION_BYTES
         if cost < best_cost or best is None:
@@ -83,7 +85,7 @@ def bid_of(replica: Choosable, wish: Wish, part: int, now: float, *, is_home: bo
     mirror = replica.standing.mirror
     held = mirror.held(wish.prefix.marks)
     session = wish.session != 0 and mirror.knows(wish.session)
-    cost = cost_of(replica.standing, wish, held, part, now) - HOME_BYTES * is_home - SESSION_BYTES * session
+    cost = cost_of(replica.standing, wish, held, part, now) - wish.home_bytes * is_home - SESSION_BYTES * session
     return Bid(cost, held, is_home, session)
 
 

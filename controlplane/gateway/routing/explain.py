@@ -51,7 +51,7 @@ def explain(around: Around, request: Request, endpoint: Endpoint) -> bytes:
     """Return the explanation as JSON; nothing is sent anywhere and nothing learned."""
     pinned = run_of(around, request)[1]
     replicas = [r for r in endpoint.replicas if pinned is None or r.revision == pinned]
-    wish, now = make_wish(request), around.tick
+    wish, now = make_wish(request, around.home_bytes), around.tick
     part, home = part_of(replicas, wish.parallel), find_home(replicas, wish.prefix.home)
     bids = [bid_of(r, wish, part, now, is_home=bool(wish.prefix.marks) and r is home) for r in replicas]
     best = min(range(len(bids)), key=lambda n: bids[n].cost, default=None)

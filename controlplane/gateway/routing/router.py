@@ -21,6 +21,7 @@ class Around(Protocol):
 
     tick: float
     runs: Runs
+    home_bytes: int
 
 
 class Plan:
@@ -56,7 +57,7 @@ class Plan:
     @property
     def wish(self) -> Wish:
         if self._wish is None:
-            self._wish = make_wish(self._request)
+            self._wish = make_wish(self._request, self._around.home_bytes)
         return self._wish
 
     def _only(self, replicas: Sequence[Replica]) -> tuple[Replica, int] | None:
@@ -141,9 +142,9 @@ def run_of(around: Around, request: Request) -> tuple[int, int | None]:
     return key, around.runs.find(key, request.at_us / _US)
 
 
-def make_wish(request: Request) -> Wish:
+def make_wish(request: Request, home_bytes: int) -> Wish:
     endpoint, project = request.endpoint, request.grant.project
-    return Wish(_prefix(request), _session(project, request.work), endpoint.parallel)
+    return Wish(_prefix(request), _session(project, request.work), endpoint.parallel, home_bytes)
 
 
 def _prefix(request: Request) -> Prefix:
