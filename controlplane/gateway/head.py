@@ -23,6 +23,9 @@ LONGEST_DEADLINE_S = 86_400.0
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*([0-9]+)(?=[ \t]*\r)", re.IGNORECASE)
 
 
+_CREDENTIALS = (b"authorization", b"x-api-key", b"api-key")
+
+
 class Head(msgspec.Struct, frozen=True, gc=False):
     """`length` is 0 without a body; `authorization`, `purpose` and `classification` are empty when none was sent."""
 
@@ -92,7 +95,7 @@ def read_head(raw: bytes) -> Head:
     expects = b"expect" in fields
     if expects and fields[b"expect"].strip().lower() != b"100-continue":
         raise ExpectationFailed("only Expect: 100-continue is understood", remedy="send no other expectation")
-    if b"authorization" in fields and (b"x-api-key" in fields or b"api-key" in fields):
+    if sum(name in fields for name in _CREDENTIALS) > 1:
         raise BadRequest("two credentials came with the request", remedy="send one of them alone")
     path = target.partition(b"?")[0] if b"?" in target else target
     connection = fields.get(b"connection", b"keep-alive")

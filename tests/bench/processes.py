@@ -76,7 +76,7 @@ class Stage:
         """Start a program; return its process id."""
         log = self._stack.enter_context(self.log.open("ab"))
         process = subprocess.Popen(
-            ["taskset", "-c", str(core), *command],
+            ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(core), *command],  # also when the bench is killed
             stdout=log,
             stderr=log,
             env={**os.environ, **(environment or {})},

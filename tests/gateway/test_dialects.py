@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.gateway.stage import KEY, Call, Stage, post
+from tests.gateway.stage import KEY, Call, Stage, endpoint, key, post, snapshot
 
 MESSAGE = b'{"model":"chat","messages":[{"role":"user","content":"hello"}],"max_tokens":40}'
 RESPONSE = b'{"model":"chat","input":"hello","max_output_tokens":40}'
@@ -60,6 +60,9 @@ async def test_a_key_may_come_as_anthropics_clients_send_it_and_nowhere_else(sta
         models = (await client.get("/v1/models/chat")).json()
         both = await client.post("/v1/messages", content=MESSAGE, headers={"authorization": f"Bearer {KEY}"})
 
+        other = await client.post("/v1/messages", content=MESSAGE, headers={"api-key": "rdk_other"})
+
+    assert other.status_code == 400
     assert posted == [200, 401]
     assert models["id"] == "chat"
     assert (both.status_code, both.json()["error"]["message"].split(";")[0]) == (
@@ -91,3 +94,18 @@ async def test_an_engine_without_the_route_is_said_to_be_so(stage: Stage):
     refused = await gateway.chat()
 
     assert (refused.status_code, refused.json()["error"]["code"]) == (404, "surface_not_served")
+
+
+async def test_a_shared_endpoint_does_only_what_its_engine_keeps_apart(stage: Stage):
+    gateway = await stage.gateway(await stage.replica())
+    shared = endpoint("chat", ()).model_copy(update={"adapter": "vllm"})
+    alone = shared.model_copy(update={"exclusive": True, "project": "blue"})
+    told = []
+    for one in (shared, alone):
+        gateway.version += 1
+        new = snapshot(gateway.version, (), (key(KEY),))
+        gateway.hub.adopt(new.model_copy(update={"endpoints": (one,)}))
+        async with gateway.client() as client:
+            told.append((await client.post("/v1/messages", content=MESSAGE)).headers["x-redoubt-reason"])
+
+    assert told == ["surface_not_served", "no_ready_replica"]

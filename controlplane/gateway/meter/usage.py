@@ -1,35 +1,30 @@
 """What one request used, as far as it is known: read from the bytes of the answer, in every dialect."""
 
-import re
+from typing import Annotated
 
 import msgspec
 
-# Inside a JSON string a quote is escaped: no generated text can look like one of these.
-_USAGE = re.compile(rb'"usage":[ \t]*\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}')
-_COUNT = re.compile(
-    rb'"((?:prompt|completion|input|output|cached|reasoning|cache_read_input|cache_creation_input)_tokens)":'
-    rb"[ \t]*([0-9]{1,15})"
-)
-_REASON = b'_reason":"'  # of finish_reason and stop_reason; null has no quote
+# A count that is negative or beyond reason is none: the answer has then told nothing.
+_Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)] | None
 _LONGEST_REASON = 32
-_FINAL = (b"message_delta", b"response.completed", b"response.incomplete", b"response.failed")
+_FINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
 class _Details(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
+    cached_tokens: _Count = None
+    reasoning_tokens: _Count = None
 
 
 class _Told(msgspec.Struct, gc=False):
     """A usage object, in whatever dialect; no field is there in all of them."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
+    prompt_tokens: _Count = None
+    completion_tokens: _Count = None
+    input_tokens: _Count = None
+    output_tokens: _Count = None
+    cached_tokens: _Count = None
+    cache_read_input_tokens: _Count = None
+    cache_creation_input_tokens: _Count = None
     prompt_tokens_details: _Details | None = None
     input_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
@@ -72,7 +67,21 @@ class _Answer(msgspec.Struct, gc=False):
         return "length" if self.status == "incomplete" else "stop"
 
 
+class _Stop(msgspec.Struct, gc=False):
+    stop_reason: str | None = None
+
+
+class _Event(_Answer, gc=False):
+    """An event of any dialect: a chunk is like an answer, others have one in `message` or `response`."""
+
+    type: str = ""
+    delta: _Stop | str | None = None
+    message: _Answer | None = None
+    response: _Answer | None = None
+
+
 _ANSWER = msgspec.json.Decoder(_Answer)
+_EVENT = msgspec.json.Decoder(_Event)
 
 
 class Usage(msgspec.Struct, gc=False):
@@ -97,75 +106,55 @@ class Usage(msgspec.Struct, gc=False):
         try:
             told = _ANSWER.decode(body)
         except (msgspec.DecodeError, RecursionError):
-            self._read_odd_answer(body)
             return
-        self.finish = told.finish
+        self._end(told)
         if told.usage is not None:
-            self._count(told.usage)
             self.tokens_out = self.tokens_out or 0  # what completes nothing tells of its prompt alone
-
-    def _count(self, told: "_Told") -> None:
-        self.tokens_in = told.tokens_in
-        self.tokens_cached = told.cached
-        if told.completion_tokens is not None:
-            self.tokens_out, details = told.completion_tokens, told.completion_tokens_details
-        else:
-            self.tokens_out, details = told.output_tokens, told.output_tokens_details
-        if details is not None:
-            self.tokens_reasoning = details.reasoning_tokens
-
-    def _read_odd_answer(self, body: bytes) -> None:
-        """Read what has other types than it should. The last word counts: before it may stand what the client sent."""
-        at = body.rfind(b'"usage"')
-        found = _USAGE.match(body, at) if at >= 0 else None
-        if found is not None:
-            self._take(found[1], final=True)
-            self.tokens_out = self.tokens_out or 0
-        self._finish(body)
 
     def read_events(self, payload: bytes) -> None:
         """Take note of what whole events tell. Only the first and the last ones of a stream tell anything."""
-        for found in _USAGE.finditer(payload):
-            name = _event_name(payload, found.start())
-            if not name or name in _FINAL:
-                self._take(found[1], final=True)
-            elif name == b"message_start":
-                self._take(found[1], final=False)
-            if name.startswith(b"response."):
-                self.finish = _of_response(payload)
-        self._finish(payload)
+        for line in payload.split(b"\n"):
+            if line.startswith(b"data:") and (b'"usage"' in line or b'_reason"' in line):
+                try:
+                    event = _EVENT.decode(line[5:])
+                except (msgspec.DecodeError, RecursionError):
+                    continue
+                self._hear(event)
 
-    def _take(self, told: bytes, *, final: bool) -> None:
-        counts = {name: int(count) for name, count in _COUNT.findall(told)}
-        cached = counts.get(b"cached_tokens", counts.get(b"cache_read_input_tokens"))
-        if cached is not None:
-            self.tokens_cached = max(cached, self.tokens_cached or 0)
-        tokens_in = counts.get(b"prompt_tokens")
-        if tokens_in is None and b"input_tokens" in counts:  # Anthropic counts cached ones apart
-            apart = counts.get(b"cache_read_input_tokens", 0) + counts.get(b"cache_creation_input_tokens", 0)
-            tokens_in = counts[b"input_tokens"] + apart
-        if tokens_in is not None:
-            self.tokens_in = max(tokens_in, self.tokens_in or 0)
-        if final:
-            self.tokens_out = counts.get(b"completion_tokens", counts.get(b"output_tokens", self.tokens_out))
-            self.tokens_reasoning = counts.get(b"reasoning_tokens", self.tokens_reasoning)
+    def _hear(self, event: _Event) -> None:
+        if event.message is not None:  # an answer of Anthropic's that begins
+            if event.message.usage is not None:
+                self._read(event.message.usage)
+        elif event.response is None:
+            self._end(event)
+            if isinstance(event.delta, _Stop):
+                self._finish(event.delta.stop_reason)
+        elif event.type in _FINAL:
+            self._end(event.response)
 
-    def _finish(self, payload: bytes) -> None:
-        at = payload.rfind(_REASON)
-        if at >= 0:
-            start = at + len(_REASON)
-            word = payload[start : payload.find(b'"', start)]
-            if len(word) <= _LONGEST_REASON and word.replace(b"_", b"").isalpha():
-                self.finish = word.decode()
+    def _end(self, told: _Answer) -> None:
+        """Take note of a usage that is final, if there is one, and of the reason to finish."""
+        self._finish(told.finish)
+        usage = told.usage
+        if usage is None:
+            return
+        self._read(usage)
+        if usage.completion_tokens is not None:
+            self.tokens_out, details = usage.completion_tokens, usage.completion_tokens_details
+        else:
+            details = usage.output_tokens_details
+            self.tokens_out = self.tokens_out if usage.output_tokens is None else usage.output_tokens
+        if details is not None:
+            self.tokens_reasoning = details.reasoning_tokens
 
+    def _read(self, usage: _Told) -> None:
+        """Take note of what was read. Anthropic's last event may tell less of it than the first."""
+        if usage.tokens_in is not None:
+            self.tokens_in = max(usage.tokens_in, self.tokens_in or 0)
+        if usage.cached is not None:
+            self.tokens_cached = max(usage.cached, self.tokens_cached or 0)
 
-def _event_name(payload: bytes, at: int) -> bytes:
-    """Return the name of the event at that place, b"" without one. A line feed within its data is escaped."""
-    start = payload.rfind(b"\ndata:", 0, at)
-    line = payload.rfind(b"\n", 0, start) + 1 if start > 0 else 0
-    end = payload.find(b"\n", line)
-    return payload[line + 7 : end].strip() if payload.startswith(b"event: ", line) else b""
-
-
-def _of_response(payload: bytes) -> str:
-    return "length" if b'"status":"incomplete"' in payload else "stop"
+    def _finish(self, reason: str | None) -> None:
+        if reason:
+            is_word = len(reason) <= _LONGEST_REASON and reason.isascii() and reason.replace("_", "").isalpha()
+            self.finish = reason if is_word else "other"

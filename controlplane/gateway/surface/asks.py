@@ -10,6 +10,7 @@ from controlplane.gateway.surface.surface import Ask, Orders, Surface
 if TYPE_CHECKING:
     from controlplane.gateway.directory import Endpoint
 
+_UNSALTED_AT_VLLM = frozenset({"messages", "embeddings", "rerank", "score"})  # they take no cache_salt
 Prompts = str | list[str | int | list[int]]  # one text, several, one of tokens, several of tokens
 
 
@@ -48,6 +49,9 @@ def require_served(surface: Surface, ask: Ask, endpoint: "Endpoint") -> None:
         served = ", ".join(sorted(endpoint.surfaces))
         detail = f"{endpoint.name} does not serve {surface.path.decode()}"
         raise NotServed(detail, remedy=f"it serves {served}; see GET /v1/models", param="model")
+    if surface.name in _UNSALTED_AT_VLLM and endpoint.adapter == "vllm" and not endpoint.exclusive:
+        detail = f"{endpoint.name} is shared, and at {surface.path.decode()} its engine keeps no tenants apart"
+        raise NotServed(detail, remedy="use /v1/chat/completions, or an exclusive endpoint", param="model")
     ask.require_fit(endpoint.adapter)
 
 

@@ -7,8 +7,19 @@ import msgspec
 from controlplane.contracts.snapshot import Surface as SurfaceName
 from controlplane.gateway.error_shapes import OPENAI
 from controlplane.gateway.surface.generation import AtLeastOne, Generation, ordered
+from controlplane.gateway.surface.parts import may_hold_parts, require_chat_parts
 from controlplane.gateway.surface.reading import ABSENT, not_kept, read_body
 from controlplane.gateway.surface.surface import Orders, bound
+
+
+class TemplateWords(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """What a client may tell a chat template; anything else could replace the template, or what it is given."""
+
+    enable_thinking: bool | None = None
+    thinking: bool | None = None
+    thinking_budget: int | None = None
+    reasoning_effort: Annotated[str, msgspec.Meta(max_length=20)] | None = None
+    date_string: Annotated[str, msgspec.Meta(max_length=40)] | None = None
 
 
 class ChatAsk(Generation, kw_only=True):
@@ -34,7 +45,7 @@ class ChatAsk(Generation, kw_only=True):
     # fields beyond OpenAI's that engines understand
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    chat_template_kwargs: msgspec.Raw = ABSENT
+    chat_template_kwargs: TemplateWords | None = None
     include_reasoning: bool | None = None
 
     @property
@@ -60,6 +71,8 @@ class Chat:
         ask = read_body(_DECODER, body, "a chat completion")
         if ask.store:
             raise not_kept("store")
+        if may_hold_parts(body):
+            require_chat_parts(ask.messages)
         return ask
 
 

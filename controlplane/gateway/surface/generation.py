@@ -11,6 +11,7 @@ from controlplane.gateway.surface.reading import ABSENT
 from controlplane.gateway.surface.surface import Ask, Orders, isolation, with_fields
 
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+_MOST_CHOICES = 1024  # of one request, n for each prompt
 _USAGE_EVENT = re.compile(rb'data:[^\n]*"choices":\[\][^\n]*\n\r?\n')
 _TELL_USAGE = b'"stream_options":{"include_usage":true}'
 
@@ -26,7 +27,7 @@ class Generation(AskBase):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: AtLeastOne | None = None
-    n: AtLeastOne | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=128)] | None = None
     temperature: float | None = None
     top_p: float | None = None
     frequency_penalty: float | None = None
@@ -58,6 +59,9 @@ class Generation(AskBase):
         return bool(self.stream)
 
     def require_fit(self, adapter: str) -> None:
+        if self.choices > _MOST_CHOICES:
+            detail = f"n for each of the prompts asks for {self.choices} completions"
+            raise BadRequest(detail, remedy=f"ask for {_MOST_CHOICES} at most", param="n")
         if self.choices > 1 and adapter == "llama_cpp":  # its usage is that of one choice, so others would be free
             detail = "this endpoint gives one completion for a request"
             raise BadRequest(detail, remedy="send one prompt and no n, several times", param="n", code="one_choice")

@@ -1,6 +1,6 @@
 """Anthropic's Messages, and how many tokens one would read."""
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -8,6 +8,7 @@ from controlplane.contracts.snapshot import Surface as SurfaceName
 from controlplane.gateway.error_shapes import ANTHROPIC
 from controlplane.gateway.surface.asks import AskBase
 from controlplane.gateway.surface.generation import AtLeastOne
+from controlplane.gateway.surface.parts import may_hold_parts, require_blocks
 from controlplane.gateway.surface.reading import ABSENT, as_bytes, read_body, require_own_tools
 from controlplane.gateway.surface.surface import Orders, bound, isolation, with_fields
 
@@ -51,15 +52,16 @@ class MessageAsk(CountAsk):
         return with_fields(body, [*bound(b"max_tokens", self, orders), *isolation(orders)])
 
 
+_AnyAsk = TypeVar("_AnyAsk", bound=CountAsk)
+
+
 class Messages:
     name: SurfaceName = "messages"
     path = engine_path = b"/v1/messages"
     errors = ANTHROPIC
 
     def read(self, body: bytes) -> MessageAsk:
-        ask = read_body(_DECODER, body, "a message")
-        require_own_tools(ask.tools, _TOOLS)
-        return ask
+        return _checked(read_body(_DECODER, body, "a message"), body)
 
 
 class CountTokens:
@@ -68,9 +70,14 @@ class CountTokens:
     errors = ANTHROPIC
 
     def read(self, body: bytes) -> CountAsk:
-        ask = read_body(_COUNT_DECODER, body, "a count of tokens")
-        require_own_tools(ask.tools, _TOOLS)
-        return ask
+        return _checked(read_body(_COUNT_DECODER, body, "a count of tokens"), body)
+
+
+def _checked(ask: _AnyAsk, body: bytes) -> _AnyAsk:
+    if may_hold_parts(body):
+        require_blocks(ask.messages, ask.system)
+    require_own_tools(ask.tools, _TOOLS)
+    return ask
 
 
 _DECODER = msgspec.json.Decoder(MessageAsk)

@@ -57,14 +57,14 @@ def not_kept(param: str) -> BadRequest:
 
 def _wrong_field(message: str, what: str) -> BadRequest:
     found = _FIELD.search(message)
-    name = (found[1] or found[2]) if found else None
+    name = (found[1] or found[2] or "")[:100] if found else None
     remedy = f"see the reference of {what} for the fields and their types"
     if "unknown field" not in message:
         return BadRequest(message[:300], remedy=remedy, param=name)
     if name in ENGINE_ONLY:
         detail = f"{name} belongs to the inference server and no client may set it"
         return BadRequest(detail, remedy=f"leave {name} out", param=name, code="field_not_allowed")
-    detail = f"{str(name)[:100]} is no field of {what}"
+    detail = f"{name} is no field of {what}"
     return BadRequest(detail, remedy=f"leave it out or correct it; {remedy}", param=name, code="unknown_field")
 
 

@@ -8,6 +8,7 @@ from controlplane.contracts.snapshot import Surface as SurfaceName
 from controlplane.gateway.error_shapes import OPENAI, RESPONSES
 from controlplane.gateway.surface.asks import AskBase
 from controlplane.gateway.surface.generation import AtLeastOne
+from controlplane.gateway.surface.parts import require_input_parts
 from controlplane.gateway.surface.reading import ABSENT, as_bytes, not_kept, read_body, require_own_tools
 from controlplane.gateway.surface.surface import Orders, bound, isolation, with_fields
 
@@ -101,6 +102,8 @@ def _checked(ask: _AnyAsk) -> _AnyAsk:
     ):
         if value:
             raise not_kept(name)
+    if isinstance(ask.input, list):
+        require_input_parts(ask.input)
     require_own_tools(ask.tools, _TOOLS)
     return ask
 

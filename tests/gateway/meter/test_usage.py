@@ -1,7 +1,12 @@
 """What is read of an answer's usage: bytes as llama.cpp and vLLM send them."""
 
-import pytest
+import json
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.contracts.spool import Outcome
 from controlplane.gateway.meter.usage import Usage
 
 CHAT = (
@@ -108,3 +113,68 @@ def test_what_a_client_sent_and_the_engine_repeats_is_not_taken_for_usage():
 
 def read(usage: Usage) -> tuple:
     return usage.tokens_in, usage.tokens_out, usage.tokens_cached, usage.tokens_reasoning, usage.finish
+
+
+PLAIN_OUTCOME = {
+    "kind": "outcome", "v": 1, "seq": 0, "at_us": 0, "prev": "0" * 64, "bytes_out": 0, "code": "", "duration_us": 0,
+    "endpoint": "chat", "key": "k", "project": "p", "replica": "r", "request": "q", "result": "answered", "status": 200,
+}  # fmt: skip
+ODD = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40) | st.just({"cached_tokens": -1})
+NAMES = [
+    "prompt_tokens",
+    "completion_tokens",
+    "input_tokens",
+    "output_tokens",
+    "prompt_tokens_details",
+    "cached_tokens",
+]
+ANSWERS = st.fixed_dictionaries(
+    {"usage": ODD | st.dictionaries(st.sampled_from(NAMES), ODD, max_size=4)},
+    optional={"choices": st.lists(st.fixed_dictionaries({"finish_reason": ODD}), max_size=2), "stop_reason": ODD},
+)
+
+
+@given(ANSWERS, st.booleans())
+def test_whatever_an_engine_tells_a_spool_can_carry_it(answer: dict, streamed: bool):
+    usage, body = Usage(), json.dumps(answer).encode()
+    if streamed:
+        usage.read_events(b"data: %b\n\n" % body)
+    else:
+        usage.read_answer(body)
+
+    told = Outcome.model_validate(
+        PLAIN_OUTCOME
+        | {"finish": usage.finish, "tokens_in": usage.tokens_in, "tokens_out": usage.tokens_out}
+        | {"tokens_cached": usage.tokens_cached, "tokens_reasoning": usage.tokens_reasoning}
+    )
+    assert told.finish.replace("_", "a").isalpha() or told.finish == ""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        CHAT.replace(b'"completion_tokens":4', b'"completion_tokens":-4'),
+        CHAT.replace(b'"prompt_tokens":63', b'"prompt_tokens":100000000000000000000'),
+        CHAT.replace(b'"cached_tokens":62', b'"cached_tokens":0.5'),
+    ],
+)
+def test_a_count_that_makes_no_sense_tells_nothing(body: bytes):
+    usage = Usage()
+    usage.read_answer(body)
+
+    assert read(usage) == (None, None, None, None, "")
+
+
+def test_a_reason_that_is_no_word_is_another():
+    usage = Usage()
+    usage.read_answer(CHAT.replace(b'"length"', b'"%b"' % (b"x" * 200)))
+
+    assert (usage.finish, usage.tokens_out) == ("other", 4)
+
+
+def test_a_tool_behind_the_usage_of_a_stream_is_not_taken_for_it():
+    tools = b',"tools":[{"properties":{"usage":{"output_tokens":0}}}]}}\n\n'
+    usage = Usage()
+    usage.read_events(RESPONSE_STREAM[1].removesuffix(b"}}\n\n") + tools)
+
+    assert read(usage)[:2] == (57, 3)

@@ -46,7 +46,7 @@ def sent(path: str, orders: Orders, **fields: object) -> dict:
 
 
 def test_every_route_has_its_least_body_here():
-    assert {path.encode() for path in LEAST} == set(SURFACES)
+    assert {path.encode() for path in LEAST} == set(SURFACES) - {b"/v1/explain-route"}
 
 
 @pytest.mark.parametrize("path", LEAST)
