@@ -72,8 +72,7 @@ class AskAllotment(Strict):
     """Of one account, over the whole life of the worker that asks; amounts as in the spool.
 
     `granted` is what it will not go beyond until it hears more, `used` what it has spent and holds, of which `spent` is
-    settled, `wanted` what it must have, `ahead` what it would soon use beyond that. `anew`:
-    all but what it had before and has forgotten.
+    settled, `wanted` what it must have, `ahead` what it would soon use beyond that.
     """
 
     account: Word
@@ -82,7 +81,6 @@ class AskAllotment(Strict):
     spent: Count
     wanted: Count
     ahead: Count
-    anew: bool = False
 
 
 class AskAllotments(Strict):
@@ -96,8 +94,7 @@ class AskAllotments(Strict):
 class Allotment(Answer):
     """`granted` is for the whole life. `left` is free for anybody, `elsewhere` others have and do not use.
 
-    `at_best` is all that was never spent; `recall`: others are short, give back what is not used. `base` is what a
-    holder that asks `anew` had before, and has used.
+    `at_best` is all that was never spent; `recall`: others are short, give back what is not used.
     """
 
     account: str
@@ -106,7 +103,6 @@ class Allotment(Answer):
     elsewhere: int
     at_best: int
     recall: bool = False
-    base: Count = 0
 
 
 class Allotments(Answer):

@@ -146,11 +146,9 @@ class Worker:
         self.run()
 
 
-def make_worker(
-    table: Path, *, boot: str = "ab" * 16, workers: int = 1, time: Time | None = None, most_at_rest: int = 99
-) -> Worker:
+def make_worker(table: Path, *, boot: str = "ab" * 16, workers: int = 1, time: Time | None = None) -> Worker:
     time = time or Time()
-    accounts = Accounts(boot, workers=workers, most_at_rest=most_at_rest)
+    accounts = Accounts(boot, workers=workers)
     worker: Worker
 
     def wake() -> None:

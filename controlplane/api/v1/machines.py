@@ -66,7 +66,6 @@ async def ask_allotments(body: contracts.AskAllotments, actor: Gateway, tx: Tran
                 elsewhere=verdict.elsewhere,
                 at_best=verdict.at_best,
                 recall=recall,
-                base=verdict.base,
             )
             for ask, verdict, recall in answers
         )

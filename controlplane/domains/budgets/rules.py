@@ -1,7 +1,6 @@
 """How much a gateway may be given, so that no limit is ever passed; and what an account is called."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from controlplane.contracts.snapshot import BudgetUnit
@@ -48,15 +47,6 @@ def budget_of(account: str) -> str:
 def taken(holding: Holding) -> int:
     """Return what of a limit is gone for everybody else."""
     return holding.spent if holding.closed else max(holding.granted, holding.used, holding.spent)
-
-
-def remembered(ask: Ask, own: Holding) -> tuple[Ask, int]:
-    """Return the ask with what its holder had before and has forgotten, and how much that is: it counts as used."""
-    if not ask.anew:
-        return ask, 0
-    base = max(own.granted, own.spent)
-    shifted = {name: getattr(ask, name) + base for name in ("granted", "used", "spent", "wanted")}
-    return replace(ask, **shifted), base
 
 
 def decide(most: int, others: Sequence[Holding], own: Holding, ask: Ask, *, recalled: bool) -> Verdict:

@@ -1,7 +1,7 @@
 """Budgets, and what of them gateways may use: never more than the limit, whoever crashes or is cut off."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import Actor
@@ -131,11 +131,10 @@ def _answer(
     recalled = account.short_at is not None and tx.now - account.short_at < rules.RECALLED_FOR
     others = [holding for life, holding in holdings.items() if life != me]
     own = holdings.get(me, Holding())
-    ask, base = rules.remembered(ask, own)
     verdict = rules.decide(_most(tx, row, ask.account), others, own, ask, recalled=recalled)
     if verdict.short and verdict.elsewhere:
         account.short_at, account.short_boot = tx.now, me[1]
-    return ask, replace(verdict, base=base), recalled and account.short_boot != me[1]
+    return ask, verdict, recalled and account.short_boot != me[1]
 
 
 def _most(tx: Tx, row: BudgetRow, account: str) -> int:

@@ -68,10 +68,7 @@ class Holding:
 
 @dataclass(frozen=True)
 class Ask:
-    """Of one account: what the holder may use as far as it knows, uses, spent, must have in all, and would use soon.
-
-    `anew`: it does not remember what it had before.
-    """
+    """Of one account: what the holder may use as far as it knows, uses, spent, must have in all, and would use soon."""
 
     account: str
     granted: int
@@ -79,7 +76,6 @@ class Ask:
     spent: int
     wanted: int
     ahead: int
-    anew: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,6 @@ class Verdict:
     elsewhere: int
     at_best: int
     short: bool
-    base: int = 0
 
 
 @dataclass(frozen=True)

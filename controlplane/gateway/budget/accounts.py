@@ -10,7 +10,6 @@ from controlplane.contracts.snapshot import BudgetUnit, SnapshotBudget
 
 UNITS: Final[tuple[BudgetUnit, ...]] = get_args(BudgetUnit)  # accounts say theirs by its place here
 AHEAD_S = 2.0  # so much use in advance
-MOST_AT_REST = 50_000  # accounts of which this process remembers what it spent
 MOST = 2**53 - 1  # a contract's count
 IDLE_S = 10.0  # then what is not used goes back
 
@@ -22,7 +21,6 @@ class Account:
     """
 
     __slots__ = (
-        "anew",
         "at_best",
         "beyond",
         "budget",
@@ -58,7 +56,6 @@ class Account:
         self.low = 0  # with less than this it asks before anybody waits
         self.most_held = 0  # at once, since the last ask
         self.recalled = False
-        self.anew = False  # this life may have had some of it, and does not remember
         self.doubtful = False  # asked, and not heard what was granted
 
     @property
@@ -94,7 +91,6 @@ class Account:
             used=self.used,
             spent=self.spent,
             wanted=wanted,
-            anew=self.anew,
             ahead=max(0, min(soon, MOST) - max(self.granted, wanted)),
         )
 
@@ -105,9 +101,6 @@ class Account:
         if answer is None:
             self.left = self.elsewhere = self.at_best = 0
             return
-        if self.anew:
-            self.used, self.spent = self.used + answer.base, self.spent + answer.base
-            self.last_spent, self.anew = self.spent, False
         self.granted, self.recalled = answer.granted, answer.recall
         self.left, self.elsewhere, self.at_best = answer.left, answer.elsewhere, answer.at_best
 
@@ -118,13 +111,11 @@ class Accounts:
     `away`: the last ask was not answered. `spoken`: one was, in this life.
     """
 
-    def __init__(self, boot: str, *, workers: int = 1, most_at_rest: int = MOST_AT_REST) -> None:
+    def __init__(self, boot: str, *, workers: int = 1) -> None:
         self._boot = boot
         self._workers = workers
         self._known: dict[str, Account] = {}
         self._at_rest: dict[str, int] = {}  # spent of accounts that are put away: granted is for a whole life
-        self._most_at_rest = most_at_rest
-        self._has_forgotten = False
         self._number = 0
         self._asked_s = 0.0
         self._asked: tuple[Account, ...] = ()
@@ -139,9 +130,7 @@ class Accounts:
         beyond = budget.exception // self._workers
         account = self._known.get(word)
         if account is None:
-            spent = self._at_rest.pop(word, None)
-            account = self._known[word] = Account(word, budget, spent=spent or 0, beyond=beyond)
-            account.anew = spent is None and self._has_forgotten
+            account = self._known[word] = Account(word, budget, spent=self._at_rest.pop(word, 0), beyond=beyond)
         account.budget, account.beyond = budget, beyond
         return account
 
@@ -181,24 +170,14 @@ class Accounts:
     def forget(self, now: datetime, now_s: float) -> None:
         """Keep of accounts at rest what was spent alone, and of those whose period is over nothing."""
         for account in tuple(self):
-            at_rest = (
-                not account.doubtful
-                and account.granted == account.used == account.spent
-                and now_s - account.touched_s > 6 * IDLE_S
-            )
+            told = account.used == account.spent and not _has_something_to_say(account)
+            at_rest = told and now_s - account.touched_s > 6 * IDLE_S
             if not at_rest:
                 continue
             del self._known[account.word]
             ends_at = account.budget.ends_at
             if ends_at is None or now < ends_at:
-                self._put_away(account)
-
-    def _put_away(self, account: Account) -> None:
-        """Names are the clients': beyond so many, the control plane alone remembers what was spent."""
-        self._at_rest[account.word] = account.spent
-        if len(self._at_rest) > self._most_at_rest:
-            del self._at_rest[next(iter(self._at_rest))]
-            self._has_forgotten = True
+                self._at_rest[account.word] = account.spent
 
 
 def _has_something_to_say(account: Account) -> bool:

@@ -174,12 +174,13 @@ class Ledger:
         helps = False
         for account in short:
             need = one.needs.amounts[account.unit]
-            missing = self._missing[account] = self._missing.get(account, 0) + need
-            account.wanted = account.used + missing
+            self._missing[account] = self._missing.get(account, 0) + need
             unheard = now_s - account.heard_s > FRESH_S
             held_here = account.used > account.spent and account.at_best >= need
             helps = helps or unheard or held_here or account.left > 0 or account.elsewhere > 0
         if helps:
+            for account in short:
+                account.wanted = account.used + self._missing[account]
             self._wake()
         return helps
 

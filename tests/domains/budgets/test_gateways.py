@@ -77,7 +77,7 @@ class Site:
 
     def start(self, gateway: str) -> Life:
         boot = f"{self.random.getrandbits(128):032x}"
-        life = Life(gateway, boot, make_worker(self.table, boot=boot, time=self.time, most_at_rest=1))
+        life = Life(gateway, boot, make_worker(self.table, boot=boot, time=self.time))
         life.write(Opened(at_us=1, node=gateway))
         self.lives.append(life)
         return life
@@ -156,6 +156,8 @@ class Site:
             life.worker.ledger.hear_nothing(ask.number)
         else:
             answers = await self.deliver(life, ask)
+            if self.random.random() < 0.5:
+                self.ask_for_work(life)  # while the answer is on its way
             if fate < 0.3 or answers is None:
                 life.worker.ledger.hear_nothing(ask.number)
             else:
@@ -201,7 +203,7 @@ class Site:
         life.shipped = upto
 
     def pass_time(self) -> None:
-        self.time.seconds += self.random.choice((0.3, 1.1, 5.0, 20.0))
+        self.time.seconds += self.random.choice((0.3, 1.1, 5.0, 20.0, 70.0))
         for life in self.lives:
             for _, asked in life.running.values():
                 if self.random.random() < 0.05:
@@ -223,7 +225,7 @@ class Site:
             for hold in life.worker.ledger.holds:
                 in_use.update(dict(hold.amounts))
                 assert hold.ends_at_s <= self.time.seconds + 60
-                assert hold.ends_at_s > self.time.seconds - 20.1, "it outlived its time and the sweep after it"
+                assert hold.ends_at_s > self.time.seconds - 70.1, "it outlived its time and the sweep after it"
         for account, amount in in_use.items():
             limit = self.limits[account.partition("/")[0]]
             assert amount <= limit, f"{account}: {amount} of {limit}"
@@ -258,7 +260,8 @@ async def one_step(site: Site) -> None:
         "ship": (8, lambda: site.ship(life)),
         "dead ship": (6, site.ship_a_dead_one),
         "late": (5, site.deliver_late),
-        "time": (6, site.pass_time),
+        "time": (8, site.pass_time),
+        "give back": (4, life.worker.ledger.accounts.give_back),
         "crash": (2, lambda: site.crash(life)),
     }
     (name,) = site.random.choices(list(steps), [weight for weight, _ in steps.values()])
