@@ -60,7 +60,7 @@ CHAT_STREAM = (
     b"data: [DONE]\n\n",
 )
 RESPONSE_STREAM = (
-    b'event: response.created\ndata: {"response":{"tools":[{"usage":{"output_tokens":1}}],"status":"in_progress"}}\n\n',
+    b'event: response.created\ndata: {"response":{"usage":{"output_tokens":0},"status":"in_progress"}}\n\n',
     (
         b'event: response.incomplete\ndata: {"type":"response.incomplete","response":'
         b'{"output":[{"status":"completed"}],'
