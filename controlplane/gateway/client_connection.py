@@ -15,8 +15,8 @@ from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.head import END, Head, HeadReader
 from controlplane.gateway.hub import Hub
 from controlplane.gateway.reception import to_request
-from controlplane.gateway.request import Request, Work
-from controlplane.gateway.routing.explain import EXPLAIN, explain
+from controlplane.gateway.request import Work
+from controlplane.gateway.routing.explain import EXPLAIN, tell
 from controlplane.gateway.surface.surface import Surface
 
 
@@ -229,8 +229,7 @@ class ClientConnection(asyncio.Protocol):
                 return self._hand_over(head, raw, rest)
             self._answer_small(head)
             return rest
-        self._surface = surface
-        self._errors = surface.errors
+        self._surface, self._errors = surface, surface.errors
         try:
             self._expect_body(head, rest)
         except Refusal as refusal:
@@ -347,8 +346,7 @@ class ClientConnection(asyncio.Protocol):
         return body
 
     def _body_too_large(self) -> BodyTooLarge:
-        most = self._hub.limits.body_bytes
-        return BodyTooLarge(f"the body is over {most} bytes", remedy="send less context")
+        return BodyTooLarge(f"the body is over {self._hub.limits.body_bytes} bytes", remedy="send less context")
 
     def _body_complete(self, body: bytes) -> None:
         self._phase = ANSWERING
@@ -362,15 +360,10 @@ class ClientConnection(asyncio.Protocol):
             self.refuse(refusal)
         else:
             if request.surface is EXPLAIN:
-                self._explain(request)
+                tell(self._hub, self, request)
                 return
             self._exchange = Exchange(self._hub, self, request)
             self._exchange.begin()
-
-    def _explain(self, request: Request) -> None:
-        body = explain(self._hub, request, self._hub.endpoint_now(request.endpoint))
-        self.write(answer.small(200, self._request_id, body, keep_alive=self.keep_alive, head_only=False))
-        self.answered()
 
     # --- between requests
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from controlplane.gateway import answer
 from controlplane.gateway.directory import Endpoint
 from controlplane.gateway.replica import Replica
 from controlplane.gateway.request import Request
@@ -12,6 +13,7 @@ from controlplane.gateway.routing.isolation import reuses_prompts
 from controlplane.gateway.routing.prefix import BLOCK_BYTES
 from controlplane.gateway.routing.router import Around, make_wish, run_of
 from controlplane.gateway.surface.chat import Chat
+from controlplane.gateway.surroundings import Client, Surroundings
 
 _SEEN_FROM = "one worker of one gateway: others count what they sent themselves"
 
@@ -45,6 +47,13 @@ class Explanation(msgspec.Struct):
     part: int
     seen_from: str
     candidates: tuple[Candidate, ...]
+
+
+def tell(around: Surroundings, client: Client, request: Request) -> None:
+    """Answer the client with the explanation."""
+    body = explain(around, request, around.endpoint_now(request.endpoint))
+    client.write(answer.small(200, request.request_id, body, keep_alive=client.keep_alive, head_only=False))
+    client.answered()
 
 
 def explain(around: Around, request: Request, endpoint: Endpoint) -> bytes:
