@@ -82,10 +82,10 @@ def _show_tokens(found: RequestsUsage, *, as_json: bool) -> None:
 
 def _time(text: str) -> datetime:
     """Read a time, or how long ago it was."""
-    if text[:-1].isdecimal() and text[-1] in UNITS:
-        return SystemClock().now() - timedelta(seconds=int(text[:-1]) * UNITS[text[-1]])
     try:
+        if text[:-1].isdecimal() and text[-1] in UNITS:
+            return SystemClock().now() - timedelta(seconds=int(text[:-1]) * UNITS[text[-1]])
         read = datetime.fromisoformat(text)
-    except ValueError:
+    except (OverflowError, ValueError):
         raise BadInput(f"{text!r} is no time", remedy="write it like 2026-11-27, 2026-11-27T20:00 or 12h") from None
     return read if read.tzinfo else read.replace(tzinfo=UTC)

@@ -1,5 +1,6 @@
 """What the signed snapshot says of keys' shares, of the places of endpoints, and of the policies in force."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -84,6 +85,19 @@ async def test_content_is_kept_for_those_of_whom_somebody_said_so(plane: Control
     kept = {s.name: s.keeps_content for s in (await publish(plane)).shares}
 
     assert kept == {"": False, "lab": False, "vision": True, "unheard-of": False}
+
+
+async def test_a_word_that_says_no_more_than_its_default_is_left_out_so_that_older_gateways_read_on(
+    plane: ControlPlane, admin: str
+):
+    await make_key(plane, admin)
+    await publish(plane)
+    async with plane.database.transaction() as tx:
+        newest = await snapshots.newest_snapshot(tx, GATEWAY, after=0)
+    assert newest is not None
+
+    assert not {"leaving", "budgets"} & json.loads(newest.payload).keys()
+    assert "priority" not in json.loads(newest.payload)["keys"][0]
 
 
 async def test_a_key_s_class_and_jurisdictions_reach_the_gateway(plane: ControlPlane, admin: str):

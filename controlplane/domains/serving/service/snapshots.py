@@ -73,7 +73,7 @@ async def publish_snapshot(tx: Tx, actor: Actor, *, site: str, key: Ed25519Priva
         shares=parts,
         budgets=bounds,
     )
-    payload = canonical_json(snapshot.model_dump(mode="json"))
+    payload = canonical_json(snapshot.model_dump(mode="json", exclude_defaults=True))  # older gateways read on
     row = PublishedSnapshot(
         version=snapshot.version,
         content_sha256=sha256_hex(content),
