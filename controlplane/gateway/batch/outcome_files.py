@@ -28,19 +28,21 @@ class OutcomeFiles:
     def write(self, log: Path, own_input: Path, unfinished: Fault | None) -> Iterator[None]:
         """Write both in small steps; lines without a result fail with `unfinished`, or are left out. Raises OSError."""
         done: set[int] = set()
+        file = LogFile(log, self._key, self._record.id)
         try:
-            for entry in LogFile(log, self._key, self._record.id).open():
+            for entry in file.open():
                 if entry.is_result and entry.line not in done:
                     done.add(entry.line)
                     self._add(entry.result, answered=entry.kind == "answered")
                 if len(done) % _LINES_AT_ONCE == 0:
                     yield
-            if unfinished is not None:
+            if unfinished is not None and len(done) < self._record.counts.total:
                 yield from self._fail_rest(own_input, done, unfinished)
             for file_id, writer in self._writers.items():
                 self._files.commit(writer, self._file_record(file_id, writer.size))
                 yield
         finally:
+            file.close()
             for writer in self._writers.values():
                 writer.discard()
 

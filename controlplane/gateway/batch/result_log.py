@@ -1,7 +1,7 @@
 """What became of each line of a batch, on the disk before it counts: a line whose result is here is never done again.
 
 Frames are sealed one by one. Results that come together become durable together; what a kill cut off at the end of the
-file was promised to nobody and is cut off at the next start.
+file was promised to nobody and is cut off at the next start. A whole frame that was damaged costs its own line alone.
 """
 
 import asyncio
@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+import structlog
 from cryptography.exceptions import InvalidTag
 
-from controlplane.gateway.batch.sealed import write_frame
+from controlplane.gateway.batch.sealed import next_frame, write_frame
 from controlplane.kit.crypto import seal, unseal
+
+log = structlog.get_logger()
 
 Kind = Literal["begun", "let_go", "answered", "failed"]
 Append = Callable[[Callable[[list["Entry"]], None], list["Entry"]], Awaitable[None]]  # in a thread
@@ -48,11 +51,12 @@ class LogFile:
         """Yield what is in it, then be ready to append. Raises OSError."""
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with os.fdopen(os.dup(self._descriptor), "rb") as file:
-            while (found := self._next(file.read)) is not None:
-                size, entry = found
+            while (sealed := next_frame(file.read(_LENGTH), file.read)) is not None:
+                entry = self._unseal(sealed)
                 self._frames += 1
-                self._size += size
-                yield entry
+                self._size += _LENGTH + len(sealed)
+                if entry is not None:
+                    yield entry
         os.ftruncate(self._descriptor, self._size)
         os.lseek(self._descriptor, self._size, os.SEEK_SET)
 
@@ -77,13 +81,13 @@ class LogFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _next(self, read: Callable[[int], bytes]) -> tuple[int, Entry] | None:
-        length = read(_LENGTH)
-        sealed = read(int.from_bytes(length, "big")) if len(length) == _LENGTH else b""
+    def _unseal(self, sealed: bytes) -> Entry | None:
+        """Return what a frame says, None where it is damaged."""
         try:
             plain = unseal(self._key, sealed, self._place(self._frames))
-            return _LENGTH + len(sealed), msgspec.msgpack.decode(plain, type=Entry)
+            return msgspec.msgpack.decode(plain, type=Entry)
         except (InvalidTag, ValueError):
+            log.error("batch.log_damaged", file=str(self._path), frame=self._frames, at_byte=self._size)  # noqa: TRY400 - the place is the cause
             return None
 
     def _place(self, number: int) -> bytes:

@@ -14,6 +14,7 @@ from controlplane.kit.crypto import seal, unseal
 from controlplane.kit.durable_files import replace_file
 
 FRAME_BYTES = 256 * 1024
+_LEAST_SEALED = 12 + 16  # a nonce and a tag; zeros that a power cut left are no frame
 _MOST_SEALED = 64 * 1024 * 1024  # beyond, a length is no length
 _LENGTH = 4
 
@@ -89,10 +90,10 @@ class SealedWriter:
 def read_sealed(path: Path, key: bytes, name: str) -> Iterator[bytes]:
     """Yield the content of a finished file, a frame at a time. Raises Damaged, also when its end is missing."""
     with path.open("rb") as file:
-        following = _next_frame(file.read(_LENGTH), file.read)
+        following = next_frame(file.read(_LENGTH), file.read)
         number = 0
         while following is not None:
-            frame, following = following, _next_frame(file.read(_LENGTH), file.read)
+            frame, following = following, next_frame(file.read(_LENGTH), file.read)
             try:
                 yield unseal(key, frame, _place(name, number, last=following is None))
             except (InvalidTag, ValueError):
@@ -111,10 +112,10 @@ def write_frame(descriptor: int, sealed: bytes) -> int:
     return size
 
 
-def _next_frame(length: bytes, read: Callable[[int], bytes]) -> bytes | None:
+def next_frame(length: bytes, read: Callable[[int], bytes]) -> bytes | None:
     """Return a whole frame, None at the end or where the file was cut off."""
     size = int.from_bytes(length, "big")
-    if len(length) < _LENGTH or size > _MOST_SEALED:
+    if len(length) < _LENGTH or not _LEAST_SEALED <= size <= _MOST_SEALED:
         return None
     frame = read(size)
     return frame if len(frame) == size else None
