@@ -11,7 +11,7 @@ from controlplane.gateway.batch.archive import Archive
 from controlplane.gateway.batch.brake import Brake
 from controlplane.gateway.batch.line_request import LineDoor
 from controlplane.gateway.batch.line_work import LineWork
-from controlplane.gateway.batch.lines import LineCheck, LineTooLong, failed_line, numbered, read_line, split_lines
+from controlplane.gateway.batch.lines import Line, LineCheck, LineTooLong, failed_line, numbered, read_line, split_lines
 from controlplane.gateway.batch.outcome_files import OutcomeFiles
 from controlplane.gateway.batch.records import BatchRecord, Counts, Fault, line_id, new_file_id
 from controlplane.gateway.batch.result_log import Entry, LogFile, ResultLog
@@ -22,6 +22,9 @@ from controlplane.gateway.hub import Hub
 log = structlog.get_logger()
 
 _DIED = Fault("gateway_died", "the gateway died more than once while this line was under way")
+_BROKE = Fault("gateway_failed", "the gateway failed over this line; operators: look at its log")
+_DAMAGED = Fault("result_damaged", "the result of this line was damaged on the gateway's disk")
+_UNREADABLE = Fault("input_unreadable", "the input file cannot be read")
 _EXPIRED = Fault("batch_expired", "the batch's time ran out before this line was done")
 
 
@@ -90,7 +93,7 @@ class BatchRun:
         except LineTooLong as error:
             check.faults.append(Fault("line_too_long", error.detail))
         except Damaged:
-            check.faults.append(Fault("input_unreadable", "the input file cannot be read"))
+            check.faults.append(_UNREADABLE)
         if self.brake.is_on and self.brake.ending is None:
             return
         if not check.total and not check.faults:
@@ -128,10 +131,14 @@ class BatchRun:
 
     async def _left_to_do(self) -> AsyncIterator[tuple[int, bytes]]:
         lines = self._lines()
-        while not self.brake.is_on and (group := await self._archive.run(next, lines, None)) is not None:
-            for number, raw in group:
-                if number not in self._done:
-                    yield number, raw
+        try:
+            while not self.brake.is_on and (group := await self._archive.run(next, lines, None)) is not None:
+                for number, raw in group:
+                    if number not in self._done:
+                        yield number, raw
+        except Damaged as error:
+            log.error("batch.input_damaged", batch=self.record.id, error=str(error))  # noqa: TRY400 - the cause is in the line
+            self.brake.end("failed", _UNREADABLE)
 
     def _read_log(self) -> None:
         for entry in self._file.open():
@@ -151,10 +158,20 @@ class BatchRun:
                 )
                 return
             await self._keep(Entry("begun", number))
-            entry = await work.do(number, line)
-            await self._keep(entry or Entry("let_go", number))
+            await self._keep(await self._send(work, number, line))
         finally:
             self.seats.give_back(len(raw))
+
+    async def _send(self, work: LineWork, number: int, line: Line) -> Entry:
+        """Return what is to be kept of a line that was begun; its trouble is not the other lines'."""
+        try:
+            return await work.do(number, line) or Entry("let_go", number)
+        except asyncio.CancelledError:
+            await self._keep(Entry("let_go", number))
+            raise
+        except Exception as error:  # noqa: BLE001 - of a line nothing may stop the others, which cost as much again
+            log.error("batch.line_failed", batch=self.record.id, line=number, error=type(error).__name__)  # noqa: TRY400 - a text may hold content
+            return Entry("failed", number, failed_line(line_id(self.record, number), line.custom_id, _BROKE))
 
     async def _keep(self, entry: Entry) -> None:
         """Keep an entry, however long the disk takes; a result counts once it is durable."""
@@ -204,7 +221,8 @@ class BatchRun:
     async def _finalize(self) -> None:
         record, store = self.record, self._archive.batches
         files = OutcomeFiles(self._archive.files, record, self._limits, self._archive.now_s())
-        steps = files.write(store.path(record, "log"), store.path(record, "input"), record.ending_fault)
+        unfinished = _DAMAGED if record.ending == "completed" else record.ending_fault
+        steps = files.write(store.path(record, "log"), store.path(record, "input"), unfinished)
         while await self._archive.run(next, steps, True) is None:  # noqa: FBT003 - what next returns at its end
             pass
         fault = record.ending_fault

@@ -87,7 +87,10 @@ class FileStore:
         """Delete what has expired and what no upload owns; `withdrawn` projects may keep nothing any more."""
         for folder in self.folders():
             for head in folder.glob("file-*.head"):
-                self._sweep_file(head, now_s, withdrawn)
+                try:
+                    self._sweep_file(head, now_s, withdrawn)
+                except OSError as error:  # the others make room perhaps
+                    log.error("file.not_swept", file=str(head), error=str(error))  # noqa: TRY400 - the cause is in the line
             for left in (*folder.glob("file-*.part"), *folder.glob("file-*.data")):
                 if left.suffix == ".part" or not left.with_suffix(".head").exists():
                     _drop_orphan(left, now_s)

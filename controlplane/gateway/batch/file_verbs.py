@@ -10,7 +10,7 @@ from controlplane.gateway.batch.form import Form
 from controlplane.gateway.batch.records import FILE_ID, FileRecord, new_file_id, to_file
 from controlplane.gateway.batch.refusals import NotKept, TooMany
 from controlplane.gateway.batch.sealed import SealedWriter
-from controlplane.gateway.batch.shapes import Deleted, cut, page
+from controlplane.gateway.batch.shapes import Deleted, cut, page, small_number
 from controlplane.gateway.batch.visit import Visit
 from controlplane.gateway.errors import BadRequest, BodyTooLarge, KeyNotForThis
 
@@ -38,7 +38,8 @@ async def list_files(archive: Archive, visit: Visit, _name: str) -> None:
     query = visit.query
     purpose = query.get("purpose")
     found = await archive.run(archive.files.list_live, visit.grant.project, archive.now_s())
-    rows, has_more = cut([row for row in found if purpose in (None, row.purpose)], query, most=_MOST_LISTED)
+    own = [row for row in found if purpose in (None, row.purpose) and row.classification <= visit.grant.classification]
+    rows, has_more = cut(own, query, most=_MOST_LISTED)
     await visit.answer(200, page([to_file(row) for row in rows], rows, has_more=has_more))
 
 
@@ -56,9 +57,6 @@ async def delete(archive: Archive, visit: Visit, name: str) -> None:
 
 async def content(archive: Archive, visit: Visit, name: str) -> None:
     record = await find_file(archive, visit, name)
-    if record.classification > visit.grant.classification:
-        detail = "the file holds data above what this key may carry"
-        raise KeyNotForThis(detail, remedy="use a key of that classification", code="classification_not_allowed")
     parts = archive.files.read(record.project, record.id)
     part = await archive.run(_next, parts)  # the first before the head: what cannot be read is refused
     log.info("file.read", file=record.id, project=record.project, key=visit.grant.key_id)
@@ -72,13 +70,16 @@ async def content(archive: Archive, visit: Visit, name: str) -> None:
 
 
 async def find_file(archive: Archive, visit: Visit, name: str) -> FileRecord:
-    """Return a file of the caller's project. Raises NotKept."""
+    """Return a file of the caller's project. Raises NotKept, KeyNotForThis."""
     found = None
     if FILE_ID.fullmatch(name):
         found = await archive.run(archive.files.find, visit.grant.project, name, archive.now_s())
     if found is None:
         detail = f"no file {name[:60]!r} is kept here"
         raise NotKept(detail, remedy="list files with GET /v1/files; each gateway has its own", param="file_id")
+    if found.classification > visit.grant.classification:
+        detail = "the file holds data above what this key may carry"
+        raise KeyNotForThis(detail, remedy="use a key of that classification", code="classification_not_allowed")
     return found
 
 
@@ -135,10 +136,11 @@ def _kept_s(archive: Archive, fields: dict[str, str]) -> int:
         return limits.most_kept_s
     if fields.get("expires_after[anchor]", "created_at") != "created_at":
         raise BadRequest("a file expires by created_at alone", remedy="send that", param="expires_after[anchor]")
-    if not (asked.isascii() and asked.isdigit() and limits.least_kept_s <= int(asked[:9]) <= limits.most_kept_s):
+    seconds = small_number(asked)
+    if seconds is None or not limits.least_kept_s <= seconds <= limits.most_kept_s:
         detail = f"expires_after[seconds] is not from {limits.least_kept_s} to {limits.most_kept_s}"
         raise BadRequest(detail, remedy="send such a number", param="expires_after[seconds]")
-    return int(asked)
+    return seconds
 
 
 def _check_size(archive: Archive, size: int) -> None:

@@ -39,16 +39,19 @@ class Leader:
 
     async def step(self) -> None:
         """Begin, look after and end runs. Raises OSError."""
-        if self._hub.draining or not await self._archive.run(self._leads):
+        if self._hub.draining:
+            await self.close()  # now: connections may take an hour to leave
+            return
+        if not await self._archive.run(self._leads):
             return
         self._reap()
+        if self._hub.time() - self._swept_s >= SWEEP_S:  # first: on a full disk it is what makes room
+            self._swept_s = self._hub.time()
+            await self._archive.run(self._sweep, self._withdrawn())
         found = await self._archive.run(self._archive.batches.list_unfinished)
         for state in await self._archive.run(self._next, found):
             self._begin(*state)
         await self._look_after()
-        if self._hub.time() - self._swept_s >= SWEEP_S:
-            self._swept_s = self._hub.time()
-            await self._archive.run(self._sweep, self._withdrawn())
 
     async def close(self) -> None:
         """Let go of what is under way, for another worker or the next start."""
@@ -126,7 +129,10 @@ class Leader:
         for run in runs:
             run.seats.sharers = sharers[run.record.model]
             run.brake.waiting = _FULL if full else run.brake.waiting
-            await run.look(cancelled=await self._archive.run(batches.is_cancelled, run.record), disk_is_full=full)
+            try:
+                await run.look(cancelled=await self._archive.run(batches.is_cancelled, run.record), disk_is_full=full)
+            except OSError as error:  # the other runs are looked at none the less
+                log.error("batch.not_kept", batch=run.record.id, error=f"{type(error).__name__}: {error}")  # noqa: TRY400 - the cause is in the line
 
     def _disk_is_full(self) -> bool:
         return shutil.disk_usage(self._archive.files.root).free < self._archive.limits.free_bytes

@@ -41,3 +41,11 @@ class Unkept(Refusal):
     kind = "files_unavailable"
     type = "service_unavailable"
     retry_after_s = 10
+
+
+class Broke(Refusal):
+    """A fault of the gateway itself."""
+
+    status = 500
+    kind = "gateway_failed"
+    type = "server_error"

@@ -8,6 +8,8 @@ import msgspec
 from controlplane.gateway.batch.refusals import NotKept
 from controlplane.gateway.errors import BadRequest
 
+_MOST_DIGITS = 9
+
 
 class Listed(Protocol):
     @property
@@ -50,9 +52,15 @@ def cut(rows: Sequence[Row], query: dict[str, str], *, most: int) -> tuple[list[
 def _limit(asked: str, most: int) -> int:
     if not asked:
         return most
-    if not (asked.isascii() and asked.isdigit() and 1 <= int(asked[:9]) <= most):
+    number = small_number(asked)
+    if number is None or not 1 <= number <= most:
         raise BadRequest(f"limit is a number from 1 to {most}", remedy="send such a number", param="limit")
-    return int(asked)
+    return number
+
+
+def small_number(asked: str) -> int | None:
+    """Return a number of at most nine digits, None where it is none."""
+    return int(asked) if len(asked) <= _MOST_DIGITS and asked.isascii() and asked.isdigit() else None
 
 
 def page(shown: list[msgspec.Struct], rows: Sequence[Listed], *, has_more: bool) -> bytes:

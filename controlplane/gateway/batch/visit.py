@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 import structlog
 
 from controlplane.gateway import answer
-from controlplane.gateway.batch.refusals import NoRoom, Unkept
+from controlplane.gateway.batch.refusals import Broke, NoRoom, Unkept
 from controlplane.gateway.chunked import BadChunk, ChunkedReader
 from controlplane.gateway.directory import Directory, Grant, Terms
 from controlplane.gateway.errors import BadRequest, Refusal, TooSlow
@@ -93,7 +93,10 @@ class Visit(asyncio.Protocol):
     @property
     def query(self) -> dict[str, str]:
         target = self._raw.split(b" ", 2)[1].decode("latin-1")
-        return dict(parse_qsl(target.partition("?")[2], max_num_fields=16))
+        try:
+            return dict(parse_qsl(target.partition("?")[2], max_num_fields=16))
+        except ValueError:
+            raise BadRequest("the query has over 16 fields", remedy="send what the reference names") from None
 
     # --- what the desk calls
 
@@ -225,6 +228,10 @@ class Visit(asyncio.Protocol):
             self._refuse(refusal)
         except OSError as error:
             self._disk_failed(error)
+        except Exception as error:  # noqa: BLE001 - the outermost of a request: nobody else would answer
+            log.error("files.broke", request=self.request_id.decode(), error=type(error).__name__)  # noqa: TRY400 - a text may hold content
+            self.keep_alive = False
+            self._refuse(Broke("the gateway failed over this request", remedy="operators: look at the gateway's log"))
         self._end()
 
     def _disk_failed(self, error: OSError) -> None:

@@ -119,6 +119,11 @@ async def test_content_above_a_keys_classification_is_not_sent(stage: Stage, tmp
         made = await high.files.create(file=("a", SECRET), purpose="batch")
         with pytest.raises(openai.PermissionDeniedError, match="above what this key may carry"):
             await low.files.content(made.id)
+        with pytest.raises(openai.PermissionDeniedError, match="above what this key may carry"):
+            await low.files.delete(made.id)
+        listed = [[file.id for file in (await client.files.list()).data] for client in (low, high)]
+
+    assert listed == [[], [made.id]]
 
 
 @pytest.mark.parametrize(
