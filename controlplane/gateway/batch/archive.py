@@ -45,6 +45,17 @@ class Archive:
             await asyncio.wait([doing])
             raise
 
+    async def open(self, work: Callable[[], T], close: Callable[[T], None]) -> T:
+        """Run what opens something; cancelled meanwhile, close it again, for nobody else knows of it."""
+        opening = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await asyncio.wait([opening])
+            if opening.exception() is None:
+                await self.run(close, opening.result())
+            raise
+
     def must_keep(self, directory: Directory, grant: Grant) -> None:
         """Raise KeepsNothing unless the project's content may be kept: nothing is unless somebody said so."""
         share = directory.shares.get(grant.project)

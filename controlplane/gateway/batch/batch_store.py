@@ -88,3 +88,6 @@ class BatchStore:
             for state in folder.glob("batch_*.state"):
                 if state.stat().st_mtime < oldest_s and not state.with_suffix(".input").exists():
                     state.unlink(missing_ok=True)
+            for word in folder.glob("batch_*.cancel"):  # left for a batch that ended meanwhile
+                if not word.with_suffix(".input").exists():
+                    word.unlink(missing_ok=True)

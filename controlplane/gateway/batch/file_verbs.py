@@ -1,6 +1,7 @@
 """/v1/files: take a file in while it arrives, list, show, send and delete."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import msgspec
 import structlog
@@ -89,7 +90,7 @@ async def _take_in(archive: Archive, visit: Visit, form: Form) -> FileRecord:
     visit.ends_s = visit.hub.tick + archive.limits.upload_s
     visit.moves_on(archive.limits.upload_silence_s)
     await archive.run(archive.files.check_room, project, wanted)
-    writer = await archive.run(archive.files.begin, project, file_id)
+    writer = await archive.open(partial(archive.files.begin, project, file_id), SealedWriter.discard)
     try:
         await _write(archive, visit, form, writer)
         record = _record(archive, visit, form, file_id, writer.size)

@@ -3,12 +3,14 @@
 import asyncio
 import fcntl
 import os
+from functools import partial
 
 import pytest
 
 from controlplane.gateway.batch.batch_run import BatchRun
 from controlplane.gateway.batch.line_request import LineDoor
 from controlplane.gateway.batch.records import BatchRecord
+from controlplane.gateway.batch.sealed import SealedWriter
 from controlplane.gateway.request import Request
 from tests.gateway.batch.office import OpenOffice, a_line, counts, until
 from tests.gateway.stage import Call, Stage
@@ -159,3 +161,32 @@ async def test_a_number_with_many_digits_keeps_no_file_for_longer(stage: Stage, 
 
     assert answer.status_code == 400
     assert office.kept("data") == []
+
+
+async def test_an_upload_that_leaves_while_its_file_is_opened_leaves_nothing_open(stage: Stage, opens: OpenOffice):
+    office = await opens()
+    archive = office.archive
+    begin = partial(archive.files.begin, "blue", "file-0")
+    opening = asyncio.ensure_future(archive.open(begin, SealedWriter.discard))
+    await asyncio.sleep(0)
+
+    opening.cancel()
+    await asyncio.wait([opening])
+
+    assert opening.cancelled()
+    assert office.kept("part") == []
+
+
+async def test_a_word_to_cancel_what_has_ended_is_swept(stage: Stage, opens: OpenOffice):
+    office = await opens(await stage.replica())
+    async with office.openai() as client:
+        made = await office.submit(client, a_line("a"))
+        await office.until_over(client, made.id)
+        record = office.archive.batches.find("blue", made.id)
+        assert record is not None
+        office.archive.batches.ask_to_cancel(record)
+
+    office.archive.batches.sweep(0)
+
+    assert office.kept("cancel") == []
+    assert len(office.kept("state")) == 1
