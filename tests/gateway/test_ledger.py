@@ -293,7 +293,7 @@ def test_an_account_that_is_forgotten_goes_on_where_it_was(worker: Worker):
     worker.move(100)
     assert free_of(worker) == {}
 
-    worker.clear(request_of(directory_of(budget()), most=40))
+    worker.clear(request_of(directory, most=40))
     ask = worker.ledger.ask()
 
     assert ask is not None

@@ -56,7 +56,7 @@ def decide(most: int, others: Sequence[Holding], own: Holding, ask: Ask, *, reca
     (`recalled`) nobody gets more than it must have.
     """
     others_taken = sum(taken(other) for other in others)
-    room = max(0, most - others_taken - ask.granted)
+    room = max(0, most - others_taken - max(ask.granted, ask.used, own.spent))
     need = max(0, ask.wanted - ask.granted)
     given = min(need, room)
     if not recalled:

@@ -83,7 +83,7 @@ async def list_budgets(tx: Tx, actor: Actor, *, page: Page) -> list[BudgetView]:
 
 
 async def get_budget(tx: Tx, actor: Actor, *, budget_id: str) -> BudgetView:
-    row = await _find(tx, budget_id)
+    row = await _find(tx, budget_id, lock=False)
     seen = await _seen(tx, actor)
     if seen is not None and row.share not in seen:
         raise _unknown(budget_id)
@@ -199,8 +199,8 @@ def _terms(row: BudgetRow) -> Terms:
     return Terms(row.scope, row.share, row.name, row.unit, Window(row.window), row.most, row.exception)
 
 
-async def _find(tx: Tx, budget_id: str) -> BudgetRow:
-    row = await store.find_budget(tx, budget_id)
+async def _find(tx: Tx, budget_id: str, *, lock: bool = True) -> BudgetRow:
+    row = await store.find_budget(tx, budget_id, lock=lock)
     if row is None or row.ended_at is not None:
         raise _unknown(budget_id)
     return row

@@ -13,8 +13,9 @@ def add(tx: Tx, row: BudgetRow) -> None:
     tx.session.add(row)
 
 
-async def find_budget(tx: Tx, budget_id: str) -> BudgetRow | None:
-    return await tx.session.get(BudgetRow, budget_id, with_for_update=True)
+async def find_budget(tx: Tx, budget_id: str, *, lock: bool) -> BudgetRow | None:
+    """Return one. A `lock` keeps other changes out, and lets gateways open accounts of it meanwhile."""
+    return await tx.session.get(BudgetRow, budget_id, with_for_update={"key_share": True} if lock else None)
 
 
 async def find_same(tx: Tx, terms: Terms) -> BudgetRow | None:

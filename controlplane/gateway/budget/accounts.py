@@ -167,8 +167,12 @@ class Accounts:
         for account in self:
             account.recalled = True
 
-    def forget(self, now: datetime, now_s: float) -> None:
-        """Keep of accounts at rest what was spent alone, and of those whose period is over nothing."""
+    def forget(self, now: datetime, now_s: float) -> bool:
+        """Keep of accounts at rest what was spent alone, of those whose period is over nothing; say whether there were.
+
+        Whoever holds on to one that is forgotten must ask for it anew: `open`.
+        """
+        before = len(self._known)
         for account in tuple(self):
             told = account.used == account.spent and not _has_something_to_say(account)
             at_rest = told and now_s - account.touched_s > 6 * IDLE_S
@@ -178,6 +182,7 @@ class Accounts:
             ends_at = account.budget.ends_at
             if ends_at is None or now < ends_at:
                 self._at_rest[account.word] = account.spent
+        return len(self._known) < before
 
 
 def _has_something_to_say(account: Account) -> bool:

@@ -256,7 +256,8 @@ class Ledger:
         for hold in tuple(self.holds):
             if hold.ends_at_s - now_s < HOLD_S / 2:
                 self._renew(hold, now_s)
-        self.accounts.forget(self._clock.now(), now_s)
+        if not self._waiting and self.accounts.forget(self._clock.now(), now_s):
+            self._book = None  # it holds the accounts that were forgotten
 
     def _renew(self, hold: BudgetHold, now_s: float) -> None:
         asking = hold.asking

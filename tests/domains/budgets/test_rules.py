@@ -35,6 +35,14 @@ def test_who_must_have_something_gets_all_of_it_or_all_there_is(most, others, gr
     assert verdict.short == (verdict.granted < wanted)
 
 
+def test_a_holder_that_forgot_what_it_spent_gets_no_more_than_its_spool_leaves():
+    ask = Ask("a", granted=10, used=10, spent=10, wanted=100, ahead=0)
+
+    verdict = decide(100, [], Holding(granted=60, used=60, spent=60), ask, recalled=False)
+
+    assert verdict.granted == 50, "60 are spent already, so 40 more and none beyond"
+
+
 def test_what_is_given_ahead_is_never_more_than_a_part_of_what_is_left():
     ask = Ask("a", granted=0, used=0, spent=0, wanted=10, ahead=1_000)
 
