@@ -50,6 +50,9 @@ class BatchStore:
     def unfinished(self, project: str) -> int:
         return sum(1 for _ in self._files.folder(project).glob("batch_*.input"))
 
+    def kept(self, project: str) -> int:
+        return sum(1 for _ in self._files.folder(project).glob("batch_*.state"))
+
     def list_unfinished(self) -> list[Path]:
         """Return the states of all batches that are not over, of every project."""
         inputs = (path for folder in self._files.folders() for path in folder.glob("batch_*.input"))
@@ -83,10 +86,13 @@ class BatchStore:
             state.with_suffix(suffix).unlink(missing_ok=True)
 
     def sweep(self, oldest_s: int) -> None:
-        """Forget batches that ended before."""
+        """Forget batches that ended before, and as old ones that cannot be read."""
         for folder in self._files.folders():
             for state in folder.glob("batch_*.state"):
-                if state.stat().st_mtime < oldest_s and not state.with_suffix(".input").exists():
+                if state.stat().st_mtime >= oldest_s:
+                    continue
+                if not state.with_suffix(".input").exists() or self.load(state) is None:
+                    self.clear(state)
                     state.unlink(missing_ok=True)
             for word in folder.glob("batch_*.cancel"):  # left for a batch that ended meanwhile
                 if not word.with_suffix(".input").exists():

@@ -55,6 +55,8 @@ async def create(archive: Archive, visit: Visit, _name: str) -> None:
         raise KeyNotForThis(detail, remedy="send X-Redoubt-Classification as with the file", code="classification")
     if await archive.run(archive.batches.unfinished, file.project) >= archive.limits.project_batches:
         raise TooMany("the project has as many batches under way as it may", remedy="wait until one is over")
+    if await archive.run(archive.batches.kept, file.project) >= archive.limits.project_batches_kept:
+        raise TooMany("as many batches of the project are kept as may be", remedy="wait until old ones expire")
     record = _record(archive, visit, ask)
     try:
         await archive.run(archive.batches.create, record)

@@ -101,6 +101,10 @@ class FileStore:
     def _sweep_file(self, head: Path, now_s: int, withdrawn: frozenset[str]) -> None:
         record = self._load(head)
         if record is None:
+            if head.stat().st_mtime < now_s - self._limits.most_kept_s:  # whoever can read it, it has expired
+                head.unlink()
+                head.with_suffix(".data").unlink(missing_ok=True)
+                log.warning("file.unreadable_dropped", file=str(head))
             return
         ends_at = now_s + self._limits.withdrawn_s
         if record.expires_at <= now_s:

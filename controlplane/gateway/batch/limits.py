@@ -23,6 +23,7 @@ class BatchLimits:
     free_bytes: int = 2 * 1024 * MIB
     project_files: int = 5_000
     project_batches: int = 100  # that are not over
+    project_batches_kept: int = 2_000  # over or not
     uploads: int = 16  # at once in one worker
 
     upload_s: float = float(HOUR_S)

@@ -5,6 +5,7 @@ import fcntl
 import os
 from functools import partial
 
+import openai
 import pytest
 
 from controlplane.gateway.batch.batch_run import BatchRun
@@ -190,3 +191,28 @@ async def test_a_word_to_cancel_what_has_ended_is_swept(stage: Stage, opens: Ope
 
     assert office.kept("cancel") == []
     assert len(office.kept("state")) == 1
+
+
+async def test_what_another_key_sealed_goes_when_it_is_old(stage: Stage, opens: OpenOffice):
+    office = await opens()
+    async with office.openai() as client:
+        await office.submit(client, a_line("a"))
+    for path in (*office.kept("head"), *office.kept("state")):
+        path.write_bytes(b"sealed by another key, perhaps")
+    now_s, kept_s = office.archive.now_s(), office.archive.limits.most_kept_s
+
+    left = []
+    for at_s in (now_s + kept_s - 10, now_s + kept_s + 10):
+        office.archive.files.sweep(at_s, frozenset())
+        office.archive.batches.sweep(at_s - kept_s)
+        left.append([len(office.kept(suffix)) for suffix in ("head", "data", "state", "input")])
+
+    assert left == [[1, 1, 1, 1], [0, 0, 0, 0]]
+
+
+async def test_a_project_keeps_no_more_batches_than_it_may(stage: Stage, opens: OpenOffice):
+    office = await opens(await stage.replica(), project_batches_kept=1)
+    async with office.openai() as client:
+        await office.until_over(client, (await office.submit(client, a_line("a"))).id)
+        with pytest.raises(openai.RateLimitError, match="batches of the project are kept"):
+            await office.submit(client, a_line("b"))
