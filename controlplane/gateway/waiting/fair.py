@@ -130,14 +130,16 @@ class FairQueues:
         if line.filling or not endpoint.replicas:
             return
         line.filling = True
-        while line.waits and (not seats or self._has_seat(line, endpoint, seats, 0)):
-            ranks = _BATCH + 1 if not seats or self._has_seat(line, endpoint, seats, _BATCH) else _BATCH
-            place = line.next(range(ranks))
-            if place is None:
-                break
-            self._sit(line, endpoint, place, now_s)
-            place.waiter.seated()
-        line.filling = False
+        try:
+            while line.waits and (not seats or self._has_seat(line, endpoint, seats, 0)):
+                ranks = _BATCH + 1 if not seats or self._has_seat(line, endpoint, seats, _BATCH) else _BATCH
+                place = line.next(range(ranks))
+                if place is None:
+                    break
+                self._sit(line, endpoint, place, now_s)
+                place.waiter.seated()
+        finally:
+            line.filling = False
 
     def _make_room(self, line: Line, endpoint: Endpoint, tenant: str, rank: int) -> None:
         """Let the newest of the busiest tenant go. Raises QueueFull when that is this very one."""

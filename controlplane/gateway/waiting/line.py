@@ -31,9 +31,12 @@ class Place(msgspec.Struct, gc=False):
 
 
 class Line:
-    """`seated` have a seat, `waiting` do not. Times are the loop's."""
+    """`seated` have a seat, `waiting` do not. Times are the loop's.
 
-    __slots__ = ("_served", "filling", "seat_s", "seated", "waiting", "waits")
+    `_turn` is what whoever was seated last had been served (start-time fair queueing: Goyal, Vin, Cheng, SIGCOMM 1996).
+    """
+
+    __slots__ = ("_served", "_turn", "filling", "seat_s", "seated", "waiting", "waits")
 
     def __init__(self, classes: int) -> None:
         self.seated: dict[Waiter, Place] = {}
@@ -42,6 +45,7 @@ class Line:
         self.seat_s = FIRST_GUESS_S  # how long a seat is taken, as a rule
         self.filling = False
         self._served: dict[str, float] = {}
+        self._turn = 0.0
 
     def stand(self, place: Place, rank: int) -> None:
         self._lift(place.tenant)
@@ -49,8 +53,8 @@ class Line:
         self.waits[place.waiter] = rank
 
     def sit(self, place: Place, now_s: float) -> None:
-        if place.tenant not in self._served:
-            self._lift(place.tenant)
+        self._lift(place.tenant)
+        self._turn = max(self._turn, self._served[place.tenant])
         self._served[place.tenant] += place.tokens_in / place.weight
         place.since_s = now_s
         self.seated[place.waiter] = place
@@ -106,17 +110,14 @@ class Line:
         return place
 
     def _served_of(self, tenant: str) -> float:
-        return self._served[tenant]
+        return self._served.get(tenant, self._turn)
 
     def _lift(self, tenant: str) -> None:
-        """Who comes back has not saved up the time in which it did not ask."""
-        active = {place.tenant for place in self.seated.values()}.union(*self.waiting)
-        if tenant in active:
-            return
-        floor = min((self._served[name] for name in active if name in self._served), default=0.0)
-        self._served[tenant] = max(self._served.get(tenant, 0.0), floor)
+        """Who comes back has saved nothing up meanwhile, and nobody owes for seats that were free."""
+        self._served[tenant] = max(self._served.get(tenant, 0.0), self._turn)
         if len(self._served) > _MOST_TENANTS:
-            self._served = {name: self._served[name] for name in active | {tenant} if name in self._served}
+            self._served = {name: served for name, served in self._served.items() if served > self._turn}
+            self._served.setdefault(tenant, self._turn)
 
 
 def place_of(request: Request, waiter: Waiter, ends_s: float, now_s: float) -> Place:
