@@ -157,6 +157,7 @@ class Hub:
 
     def _new_replica(self, spec: SnapshotReplica) -> Replica:
         replica = Replica(spec, limits=self.limits, context_for=self._context_for)
+        replica.tick = self.tick  # a link that is freed before the next sweep has not been idle since the beginning
         if spec.ready_at is not None:
             ready_for_s = (self.clock.now() - spec.ready_at).total_seconds()
             replica.standing.warm_from = warm_from(self.tick, ready_for_s)
