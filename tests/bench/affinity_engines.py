@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from tests.bench.affinity_model import DECODE_S, PREFILL_S, Engine
 
@@ -50,7 +50,7 @@ async def _answer(engine: Engine, body: bytes, writer: asyncio.StreamWriter) -> 
     writer.write(_chunk(last) + b"0\r\n\r\n")
 
 
-def _server(engine: Engine) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]:
+def _server(engine: Engine) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
     return lambda reader, writer: _serve(engine, reader, writer)
 
 

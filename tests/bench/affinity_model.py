@@ -5,6 +5,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 TOKEN_BYTES = 4
 BLOCK_TOKENS = 16
@@ -100,6 +101,10 @@ class Engine:
 Choose = Callable[[Turn, float], tuple[int, Callable[[float], None], Callable[[float, int, int], None]]]
 
 
+def _end(over: Callable[[float, int, int], None], cached: int, tokens: int, at_s: float) -> None:
+    over(at_s, cached, tokens)
+
+
 def simulate(load: Load, engines: Sequence[Engine], choose: Choose) -> Result:
     """Run the load. `choose` returns the engine, and what to call at the first byte and at the end."""
     result = Result(work=[0] * len(engines), requests=[0] * len(engines))
@@ -117,7 +122,8 @@ def simulate(load: Load, engines: Sequence[Engine], choose: Choose) -> Result:
         ends_s = first_s + load.answer_tokens * DECODE_S
         order += 2
         heapq.heappush(events, (first_s, order, heard))
-        heapq.heappush(events, (ends_s, order + 1, lambda at_s, o=over, c=cached, t=tokens: o(at_s, c, t)))
+        ends: Callable[[float], None] = partial(_end, over, cached, tokens)
+        heapq.heappush(events, (ends_s, order + 1, ends))
         result.cached += cached
         result.tokens += tokens
         result.ttft_s.append(first_s - turn.at_s)

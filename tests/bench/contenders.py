@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -54,11 +55,11 @@ class Bench:
         self._stage.python(LOAD_CORE, "tests.bench.mock_control_plane", str(self._control_plane))
         wait_for(self._engine_tls_port)
         wait_for(self._control_plane)
-        makers = {
+        makers: dict[str, Callable[[], Contender | None]] = {
             "direct": lambda: Contender(Target("direct", self._engine_port, KEY), None),
             "redoubt": lambda: self._gateway("redoubt"),
             "nginx": lambda: self._nginx("nginx"),
-            **{name: lambda name=name: self._router(name) for name in peers.NAMES},
+            **{name: partial(self._router, name) for name in peers.NAMES},
             "no spool": lambda: self._gateway("no spool", spool=False),
             "redoubt, TLS": lambda: self._gateway("redoubt, TLS", tls=True),
             "nginx, TLS": lambda: self._nginx("nginx, TLS", tls=True),

@@ -30,7 +30,12 @@ EXCEPTIONS = {
     "serving.beat": "a process says that it lives",
 }
 # The outermost loop of a process, where a broad `except` may stand (STYLE 11).
-OUTERMOST = ("controlplane/main/", "controlplane/kit/loop.py")
+OUTERMOST = (
+    "controlplane/main/",
+    "controlplane/kit/loop.py",
+    "controlplane/gateway/batch/batch_run.py",  # of one line among many
+    "controlplane/gateway/batch/visit.py",  # of one request's task, where nobody else would answer
+)
 PURE = re.compile(r"controlplane/(?:contracts/|sitespec/|domains/\w+/(?:rules|types)(?:/\w+)?\.py)")
 FILE_VERBS = {
     "open",
@@ -119,7 +124,7 @@ def test_file_access_is_found():
     assert list(file_access(source)) == [2, 3]
 
 
-def test_a_broad_except_stands_only_in_the_outermost_loop_of_a_process():
+def test_a_broad_except_stands_only_outermost_in_a_process_or_in_a_task():
     found = [
         f"{path}:{number}"
         for path in python_files("controlplane")

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import get_args
 
 import httptools
@@ -24,7 +25,7 @@ _TURNS = 400
 class Wire(asyncio.Transport):
     """One end of a connection; what is written to it is kept, or heard by `on_write`."""
 
-    def __init__(self, protocol: asyncio.Protocol, line: socket.socket, on_write: Callable[[], None] = lambda: None):
+    def __init__(self, protocol: asyncio.Protocol, line: socket.socket, on_write: Callable[[], object] = lambda: None):
         super().__init__({"peername": ("127.0.0.1", 1), "socket": line})
         self._protocol = protocol
         self._on_write = on_write
@@ -114,7 +115,7 @@ class Fuzzed:
             replica.close_idle(before=float("inf"))
             for _ in range(_LINKS):
                 link = Link(replica, self.hub.limits.answer_bytes)
-                Wire(link, self.line, on_write=lambda link=link: loop.call_soon(_answer, link, answers))
+                Wire(link, self.line, on_write=partial(loop.call_soon, _answer, link, answers))
                 replica.link_freed(link)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from itertools import pairwise
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ from tests.gateway.stage import COMPLETION, KEY
 
 _AUTH = f"Bearer {KEY}".encode()
 _MESSAGES = [{"role": "user", "content": "hello"}]
-_BODIES = {
+_BODIES: dict[bytes, dict[str, Any]] = {
     b"/v1/chat/completions": {"model": "chat", "messages": _MESSAGES, "max_tokens": 40},
     b"/v1/completions": {"model": "chat", "prompt": "hello", "max_tokens": 40},
     b"/v1/responses": {"model": "chat", "input": "hello", "max_output_tokens": 40, "store": False},

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from controlplane.contracts.snapshot import SnapshotReplica
 from controlplane.domains.serving.rules import SURFACES
@@ -37,7 +38,7 @@ class Replicas:
             replica_id=told["replica_id"], host="127.0.0.1", port=told["port"], certificate_pem=told["certificate_pem"]
         )
 
-    def _of(self, adapter: str) -> dict[str, str]:
+    def _of(self, adapter: str) -> dict[str, Any]:  # keyword arguments of `running`
         if adapter != "rerank":
             return {}
         weights = self.folder / "ranking.gguf"

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -115,7 +116,7 @@ def test_more_clients_than_slots_all_get_their_answer(driver: Driver):
 def test_counted_tokens_are_those_that_are_read(served: GatewayProcess, site: Site):
     with openai.DefaultHttpxClient(verify=client_context(site.gateway.ca), trust_env=False) as http:
         messages, responses = Anthropic(served.url, KEY, http), OpenAiResponses(served.url, KEY, http)
-        asked = [{"role": "user", "content": "The river"}]
+        asked: list[Any] = [{"role": "user", "content": "The river"}]  # one kind of the client's union of messages
 
         counted = messages.client.messages.count_tokens(model="chat", messages=asked).input_tokens
         also = responses.client.responses.input_tokens.count(model="chat", input="The river").input_tokens
@@ -139,8 +140,8 @@ def test_texts_become_vectors_in_both_codings(client: openai.OpenAI):
 def test_texts_are_ranked_and_scored(client: openai.OpenAI):
     documents = ["stone", "river", "oak"]
     ask = {"model": "ranks", "query": "river", "documents": documents, "return_documents": True, "top_n": 2}
-    ranked = client.post("/rerank", body=ask, cast_to=object)
-    scored = client.post("/score", body={"model": "ranks", "text_1": "river", "text_2": documents}, cast_to=object)
+    ranked: Any = client.post("/rerank", body=ask, cast_to=object)  # plain JSON, of no type of the client
+    scored: Any = client.post("/score", body={"model": "ranks", "text_1": "river", "text_2": documents}, cast_to=object)
 
     assert [result["document"]["text"] for result in ranked["results"]] == [
         documents[result["index"]] for result in ranked["results"]

@@ -9,6 +9,7 @@ from controlplane.contracts.budgets import Allotment, AskAllotments
 from controlplane.gateway.errors import BudgetExhausted, BudgetUnknown
 from controlplane.gateway.meter.usage import Usage
 from controlplane.gateway.request import Work
+from controlplane.gateway.surface.chat import ChatAsk
 from tests.support.budgeted import Worker, budget, directory_of, make_worker, request_of, request_with, used
 
 COMPLETION = "budget_project_completion_tokens"
@@ -55,7 +56,8 @@ def test_a_request_that_no_budget_binds_is_bounded_by_the_context_alone(worker: 
 
 def test_it_waits_for_its_first_allotment_holds_it_and_gives_back_what_it_did_not_use(worker: Worker):
     asked = worker.clear(request_of(directory_of(budget()), most=40))
-    assert asked.hold is None
+    at_once = asked.hold
+    assert at_once is None
     assert worker.woken
 
     answer(worker, {COMPLETION: 100})
@@ -175,10 +177,10 @@ def test_wall_seconds_are_held_whole_and_stop_the_request_at_their_end(worker: W
     assert asked.hold.amounts == (("budget_project_wall_seconds", 30_000),)
 
     worker.move(20)
-    assert not asked.stopped
+    early = asked.stopped
     worker.move(10)
 
-    assert asked.stopped
+    assert (early, asked.stopped) == (False, True)
     assert asked.hold.settle(Usage(dispatched=True, wall_us=1)) == (("budget_project_wall_seconds", 30_000),)
 
 
@@ -324,7 +326,7 @@ def test_what_one_of_those_who_wait_does_wrong_is_nothing_to_the_others(worker: 
     directory = directory_of(budget("calls"))
     first, second = worker.clear(request_of(directory)), worker.clear(request_of(directory))
 
-    def break_down(_hold: object) -> None:
+    def break_down(hold: object) -> None:
         raise OSError("the journal is gone")
 
     first.cleared = break_down  # type: ignore[method-assign] # an exchange with a bug
@@ -337,6 +339,7 @@ def test_what_one_of_those_who_wait_does_wrong_is_nothing_to_the_others(worker: 
 
 def test_a_request_that_wants_more_than_can_be_said_does_not_stop_the_asks(worker: Worker):
     request = request_of(directory_of(budget()), most=400)
+    assert isinstance(request.ask, ChatAsk)
     request.ask.n = 2**60  # as no surface lets in
     worker.clear(request)
 

@@ -69,11 +69,13 @@ def test_a_slot_that_a_dying_worker_left_half_written_is_empty(table, tmp_path):
 def test_of_many_workers_that_claim_at_once_one_wins(tmp_path):
     with ExitStack() as stack:
         workers = [stack.enter_context(_start(tmp_path / "runs", number)) for number in range(4)]
-        for worker in workers:
-            worker.stdout.readline()
-        for worker in workers:
-            worker.stdin.close()
-        results = [worker.stdout.read() for worker in workers]
+        pipes = [(worker.stdin, worker.stdout) for worker in workers if worker.stdin and worker.stdout]
+        assert len(pipes) == 4
+        for _, said in pipes:
+            said.readline()
+        for asked, _ in pipes:
+            asked.close()
+        results = [said.read() for _, said in pipes]
 
     disputed = [claim for claim, values in enumerate(zip(*results, strict=True)) if len(set(values)) > 1]
     assert [len(result) for result in results] == [CLAIMS] * 4

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from controlplane.contracts.snapshot import SnapshotBudget, SnapshotShare
+from controlplane.contracts.snapshot import BudgetScope, BudgetUnit, SnapshotBudget, SnapshotShare
 from controlplane.gateway.budget.accounts import Accounts
 from controlplane.gateway.budget.budgets import Hold
 from controlplane.gateway.budget.ledger import Ledger
@@ -25,7 +26,12 @@ SHARE = SnapshotShare(name="blue", organisation="acme", project="blue")
 
 
 def budget(
-    unit: str = "completion_tokens", scope: str = "project", share: str = "blue", *, budget_id: str = "", **more
+    unit: BudgetUnit = "completion_tokens",
+    scope: BudgetScope = "project",
+    share: str = "blue",
+    *,
+    budget_id: str = "",
+    **more: Any,
 ) -> SnapshotBudget:
     name = f"budget_{scope}_{unit}"
     return SnapshotBudget(budget_id=budget_id or name, scope=scope, share=share, unit=unit, **more)

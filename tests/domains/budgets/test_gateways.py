@@ -14,7 +14,7 @@ from random import Random
 import pytest
 
 from controlplane.contracts.budgets import Allotment, AskAllotments
-from controlplane.contracts.snapshot import SnapshotBudget
+from controlplane.contracts.snapshot import BudgetScope, BudgetUnit, SnapshotBudget
 from controlplane.contracts.spool import ShipSpool
 from controlplane.domains.audit.types import Actor, Role
 from controlplane.domains.budgets import service as budgets
@@ -29,7 +29,8 @@ from tests.support.control_plane import ControlPlane
 
 SEEDS = int(os.environ.get("REDOUBT_BUDGET_SEEDS", "12"))
 STEPS = 160
-LIMITS = {"prompt_tokens": 9_000, "completion_tokens": 700, "calls": 60}
+LIMITS: dict[BudgetUnit, int] = {"prompt_tokens": 9_000, "completion_tokens": 700, "calls": 60}
+BOUND: tuple[tuple[BudgetScope, str], ...] = (("project", ""), ("run", "*"))  # each with the name it is for
 
 
 @dataclass
@@ -65,15 +66,15 @@ class Site:
         self.used: Counter[str] = Counter()  # really, and for ever
         self.names = 0
 
-    async def declare(self, limits: dict[str, int]) -> None:
+    async def declare(self, limits: dict[BudgetUnit, int]) -> None:
         async with self.plane.database.transaction() as tx:
             for unit, most in limits.items():
-                for scope, name in (("project", ""), ("run", "*")):
+                for scope, name in BOUND:
                     terms = Terms(scope, "redoubt", name, unit, Window.FIXED, most // (2 if name else 1), 0)
                     row = await budgets.create_budget(tx, SYSTEM_ADMIN, terms=terms)
                     self.limits[row.id] = terms.most
-                    same = {"budget_id": row.id, "scope": scope, "share": "blue", "name": name, "unit": unit}
-                    self.declared = (*self.declared, SnapshotBudget(**same))
+                    same = SnapshotBudget(budget_id=row.id, scope=scope, share="blue", name=name, unit=unit)
+                    self.declared = (*self.declared, same)
 
     def start(self, gateway: str) -> Life:
         boot = f"{self.random.getrandbits(128):032x}"

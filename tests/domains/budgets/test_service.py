@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from controlplane.domains.audit.types import Role
-from controlplane.gateway.records import Chain, Closed, Opened, Outcome
+from controlplane.gateway.records import AnyRecord, Chain, Closed, Opened, Outcome
 from tests.support.control_plane import ControlPlane
 
 A, B = "aa" * 16, "bb" * 16
@@ -46,7 +46,7 @@ async def ship(plane: ControlPlane, boot: str, account: str, spent: int, *, clos
         replica="replica_a", request="req_a", result="answered", status=200, tokens_in=7, tokens_out=3,
         spent=((account, spent),),
     )  # fmt: skip
-    records = [Opened(at_us=1, node="gw1"), outcome, *([Closed(at_us=9)] if closes else [])]
+    records: list[AnyRecord] = [Opened(at_us=1, node="gw1"), outcome, *([Closed(at_us=9)] if closes else [])]
     lines = [chain.add(record).decode() for record in records]
     async with plane.machine("service", "gateway") as client:
         answer = await client.post("/gateway/spool", json={"boot": boot, "first": 0, "lines": lines})

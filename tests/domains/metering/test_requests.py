@@ -1,6 +1,7 @@
 """What requests used: each line is one row and counts once in its hour and its day."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from controlplane.domains.audit.types import SYSTEM
 from controlplane.domains.metering import rules, service
 from controlplane.domains.metering.tables import InferenceRequest, InferenceSum
 from controlplane.domains.metering.types import Requests, UsageOf
-from controlplane.gateway.records import Opened
+from controlplane.gateway.records import Opened, Result
 from controlplane.gateway.records import Outcome as Line
 from tests.domains.metering.test_spools import AT_US, BOOT, lines, ship
 from tests.support.control_plane import ControlPlane
@@ -22,19 +23,23 @@ BEGAN = datetime.fromtimestamp(AT_US / 1e6, UTC).replace(minute=0, second=0, mic
 HOUR_US = 3_600_000_000
 
 
-def outcome(request: str, *, at_us: int = AT_US, project="lab", result="answered", **told: object) -> Line:
-    facts = {"workflow": "billing", "agent": "reader", "model": "tiny", "zone": "north", "tokens_cached": 4} | told
+def outcome(request: str, *, at_us: int = AT_US, project="lab", result="answered", **told: Any) -> Line:
+    facts: dict[str, Any] = {
+        "workflow": "billing", "agent": "reader", "model": "tiny", "zone": "north", "tokens_cached": 4, "tokens_in": 7,
+        "tokens_out": 3,
+    }  # fmt: skip
     return Line(
         at_us=at_us, bytes_out=20, code="", duration_us=900, endpoint="chat", key="key_a", project=project,
         replica="replica_a", request=request, result=result, status=200,
-        **({"tokens_in": 7, "tokens_out": 3} | facts),
+        **(facts | told),
     )  # fmt: skip
 
 
-async def used(plane: ControlPlane, of: UsageOf, *, hours: int = 48, **asked: object) -> dict[str, Requests]:
+async def used(plane: ControlPlane, of: UsageOf, *, hours: int = 48, **asked: Any) -> dict[str, Requests]:
     async with plane.database.transaction() as tx:
         until = BEGAN + timedelta(hours=hours)
-        return await service.sum_requests(tx, **({"since": BEGAN, "until": until, "of": of, "shares": None} | asked))
+        facts: dict[str, Any] = {"since": BEGAN, "until": until, "of": of, "shares": None}
+        return await service.sum_requests(tx, **(facts | asked))
 
 
 async def test_a_request_is_one_row_with_all_that_was_told_and_the_same_line_again_is_none(plane: ControlPlane):
@@ -103,7 +108,7 @@ async def test_old_rows_and_hours_go_and_days_stay(plane: ControlPlane):
     assert (left, list(spans)) == (0, ["day"])
 
 
-def taken(number: int, result: str, tokens: int | None, at_us: int) -> Outcome:
+def taken(number: int, result: Result, tokens: int | None, at_us: int) -> Outcome:
     return Outcome(
         at_us=at_us, prev=FIRST_PREV, seq=number, v=1, kind="outcome", bytes_out=0, code="", duration_us=2,
         endpoint="e", key="k", project="p", replica="", request=f"r{number}", result=result, status=200,

@@ -35,7 +35,7 @@ async def test_it_knows_the_run_and_why_nobody_answers(stage: Stage):
     newer = await stage.replica(name="newer")
     gateway.adopt(newer.spec.model_copy(update={"revision_id": "r2"}))
 
-    pinned, free = await explain(gateway, **run), await explain(gateway)
+    pinned, free = await explain(gateway, ASK, **run), await explain(gateway)
 
     assert (pinned["chosen"], pinned["because"]) == (None, "the run's revision is no longer served")
     assert free["because"] == "there is no other replica"

@@ -1,6 +1,7 @@
 """What each dialect lets through, refuses, and hands to an engine."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from controlplane.gateway.surface.reading import ENGINE_ONLY
 from controlplane.gateway.surface.surface import Orders
 
 HELLO = [{"role": "user", "content": "hello"}]
-LEAST = {
+LEAST: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": HELLO},
     "/v1/completions": {"prompt": "hello"},
     "/v1/responses": {"input": "hello"},

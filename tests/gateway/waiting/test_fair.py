@@ -1,4 +1,5 @@
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ class Room:
 
     def __init__(self, seats: int, *, most_waiting: int = 1024, weights: dict[str, int] | None = None) -> None:
         self.now_s = 0.0
-        self.endpoint = SimpleNamespace(endpoint_id="e", name="chat", parallel=seats, replicas=(1,))
+        self.endpoint: Any = SimpleNamespace(endpoint_id="e", name="chat", parallel=seats, replicas=(1,))
         shares = {name: SnapshotShare(name=name, weight=weight) for name, weight in (weights or {}).items()}
         self._directory = SimpleNamespace(shares=shares)
         self.queues = FairQueues(
@@ -21,8 +22,8 @@ class Room:
         )
         self.order: list[str] = []
 
-    def ask(self, name: str, tenant: str = "blue", *, tokens: int = 100, **work: object) -> "Guest":
-        request = SimpleNamespace(
+    def ask(self, name: str, tenant: str = "blue", *, tokens: int = 100, **work: Any) -> "Guest":
+        request: Any = SimpleNamespace(
             endpoint=self.endpoint, grant=SimpleNamespace(project=tenant), work=Work(**work), body=b"x" * 4 * tokens,
             directory=self._directory, began_s=self.now_s,
         )  # fmt: skip
@@ -35,7 +36,7 @@ class Room:
 
 
 class Guest:
-    def __init__(self, room: Room, request: SimpleNamespace, name: str) -> None:
+    def __init__(self, room: Room, request: Any, name: str) -> None:
         self.name, self.tenant = name, request.grant.project
         self.sits = False
         self.refusal: Refusal | None = None
@@ -245,10 +246,7 @@ class Hasty:
     def __init__(self, room: Room) -> None:
         self.done = False
         self._room = room
-        self._request = SimpleNamespace(
-            endpoint=room.endpoint, grant=SimpleNamespace(project="blue"), work=Work(), body=b"",
-            directory=SimpleNamespace(shares={}), began_s=0.0,
-        )  # fmt: skip
+        self._request = _request_before(room)
         room.queues.enter(self._request, self)
 
     def seated(self) -> None:
@@ -257,3 +255,10 @@ class Hasty:
 
     def not_seated(self, refusal: Refusal) -> None:
         raise refusal
+
+
+def _request_before(room: Room) -> Any:
+    return SimpleNamespace(
+        endpoint=room.endpoint, grant=SimpleNamespace(project="blue"), work=Work(), body=b"",
+        directory=SimpleNamespace(shares={}), began_s=0.0,
+    )  # fmt: skip
