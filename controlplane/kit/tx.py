@@ -1,13 +1,13 @@
 """One request, one transaction."""
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast  # `Any`: connect arguments belong to the driver
 
-from sqlalchemy import CursorResult, MetaData, UpdateBase
+from sqlalchemy import ARRAY, CollectionAggregate, CursorResult, MetaData, String, UpdateBase, any_, literal
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker, create_async_engine
@@ -47,6 +47,11 @@ async def changed_one(tx: Tx, statement: UpdateBase) -> bool:
     """Do an UPDATE, INSERT or DELETE and say whether it changed one row: of two who use one thing up, one did."""
     done = await tx.session.execute(statement)
     return cast("CursorResult[object]", done).rowcount == 1  # those three always give a CursorResult
+
+
+def any_of(words: Collection[str]) -> CollectionAggregate[bool]:
+    """Return what a column is compared with: one parameter for all, because the driver takes 32,767 at the most."""
+    return any_(literal(list(words), ARRAY(String)))
 
 
 class Database:

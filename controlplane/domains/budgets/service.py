@@ -144,7 +144,7 @@ def _most(tx: Tx, row: BudgetRow, account: str) -> int:
     return row.most if is_now and row.ended_at is None else 0
 
 
-async def _holdings(tx: Tx, accounts: list[str]) -> dict[str, dict[Life, Holding]]:
+async def _holdings(tx: Tx, accounts: Sequence[str]) -> dict[str, dict[Life, Holding]]:
     """Return who has what of locked accounts. Closed is asked before spent: only then is what was spent final."""
     rows = await store.list_allotments(tx, accounts)
     closed = await metering.list_closed(tx, {(row.gateway, row.boot) for row in rows})
@@ -185,8 +185,8 @@ async def _seen(tx: Tx, actor: Actor) -> list[str] | None:
 
 async def _view(tx: Tx, row: BudgetRow) -> BudgetView:
     period = rules.period_id(row.id, rules.period_of(Window(row.window), tx.now))
-    names = [name for name in await store.list_accounts(tx, row.id) if name.partition("/")[0] == period]
-    views = [_account_view(name, holdings) for name, holdings in (await _holdings(tx, names)).items()]
+    holdings = await _holdings(tx, await store.list_accounts(tx, row.id, period))
+    views = [_account_view(name, holders) for name, holders in holdings.items()]
     return BudgetView(row, tuple(views))
 
 

@@ -6,7 +6,7 @@ from sqlalchemy.dialects.postgresql import insert
 from controlplane.domains.budgets.tables import Allotment, BudgetAccount, BudgetHolder, BudgetRow
 from controlplane.domains.budgets.types import Ask, Terms, Verdict
 from controlplane.kit.paging import Page
-from controlplane.kit.tx import Tx, changed_one
+from controlplane.kit.tx import Tx, any_of, changed_one
 
 
 def add(tx: Tx, row: BudgetRow) -> None:
@@ -63,13 +63,17 @@ async def lock_accounts(tx: Tx, budgets: Mapping[str, str]) -> dict[str, BudgetA
     return {row.account: row for row in (await tx.session.scalars(mine.with_for_update())).all()}
 
 
-async def list_accounts(tx: Tx, budget_id: str) -> Sequence[str]:
-    query = select(BudgetAccount.account).where(BudgetAccount.budget_id == budget_id).order_by(BudgetAccount.account)
+async def list_accounts(tx: Tx, budget_id: str, period: str) -> Sequence[str]:
+    """Return the accounts of a budget in one period: one, or one for each name."""
+    name = BudgetAccount.account
+    of_period = (name == period) | name.startswith(f"{period}/", autoescape=True)
+    query = select(name).where(BudgetAccount.budget_id == budget_id, of_period).order_by(name)
     return (await tx.session.scalars(query)).all()
 
 
 async def list_allotments(tx: Tx, accounts: Sequence[str]) -> Sequence[Allotment]:
-    return (await tx.session.scalars(select(Allotment).where(Allotment.account.in_(accounts)))).all()
+    mine = Allotment.account == any_of(accounts)
+    return (await tx.session.scalars(select(Allotment).where(mine))).all()
 
 
 async def mark_allotments(tx: Tx, gateway: str, boot: str, verdicts: Sequence[tuple[Ask, Verdict]]) -> None:

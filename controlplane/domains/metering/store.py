@@ -2,7 +2,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ColumnElement, cast, delete, func, select, tuple_
+from sqlalchemy import BigInteger, ColumnElement, cast, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from controlplane.contracts.spool import Outcome
@@ -17,7 +17,7 @@ from controlplane.domains.metering.tables import (
 )
 from controlplane.domains.metering.types import Place, Requests, Spent, UsageOf, UsedTime, from_us
 from controlplane.engines.scheduler import UsedGpus
-from controlplane.kit.tx import Tx
+from controlplane.kit.tx import Tx, any_of
 
 ONLY = 1
 AT_ONCE = 500  # rows a statement
@@ -43,14 +43,14 @@ async def add_spent(tx: Tx, gateway: str, boot: str, sums: Mapping[str, int]) ->
 
 async def list_spent(tx: Tx, accounts: Sequence[str]) -> list[Spent]:
     names = (AmountSpent.account, AmountSpent.gateway, AmountSpent.boot, AmountSpent.spent)
-    query = select(*names).where(AmountSpent.account.in_(accounts))
+    query = select(*names).where(AmountSpent.account == any_of(accounts))
     return [Spent(*row) for row in (await tx.session.execute(query)).tuples()]
 
 
 async def list_closed(tx: Tx, lives: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
-    names = tuple_(GatewaySpool.gateway, GatewaySpool.boot)
-    query = select(GatewaySpool.gateway, GatewaySpool.boot).where(names.in_(lives), GatewaySpool.closed_at.is_not(None))
-    return set((await tx.session.execute(query)).tuples())
+    of_them = GatewaySpool.boot == any_of({boot for _, boot in lives})
+    query = select(GatewaySpool.gateway, GatewaySpool.boot).where(of_them, GatewaySpool.closed_at.is_not(None))
+    return {life for life in (await tx.session.execute(query)).tuples() if life in lives}
 
 
 async def find_known_until(tx: Tx) -> datetime | None:

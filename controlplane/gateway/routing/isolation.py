@@ -4,7 +4,7 @@ from controlplane.gateway.directory import Directory, Endpoint
 from controlplane.gateway.request import Request
 from controlplane.gateway.surface.surface import Orders
 
-_WITHOUT_SALT = frozenset({"llama_cpp", "embed"})
+_WITHOUT_SALT = frozenset({"llama_cpp", "embed", "rerank"})
 
 
 def salt_of(directory: Directory, project: str) -> str:

@@ -5,8 +5,10 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import insert
 
 from controlplane.domains.audit.types import Role
+from controlplane.domains.budgets.tables import BudgetAccount
 from controlplane.gateway.records import AnyRecord, Chain, Closed, Opened, Outcome
 from tests.support.control_plane import ControlPlane
 
@@ -194,3 +196,18 @@ async def test_nobody_but_a_gateway_asks_for_allotments(plane: ControlPlane, kin
     async with plane.machine(kind, name) as client:
         answer = await client.post("/gateway/allotments", json={"boot": A, "number": 1, "accounts": []})
     assert answer.status_code == 403
+
+
+async def test_a_budget_of_more_names_than_a_statement_takes_parameters_is_shown_and_listed(
+    plane: ControlPlane, admin: str
+):
+    budget = await make_budget(plane, admin, scope="run", name="*", unit="calls")
+    names = [*(f"{budget}/run-{number}" for number in range(33_000)), f"{budget}@2020-01/run-1"]
+    async with plane.database.transaction() as tx:
+        rows = [{"account": name, "budget_id": budget, "short_boot": ""} for name in names]
+        await tx.session.execute(insert(BudgetAccount), rows)
+
+    shown = await ask(plane, admin, "GET", f"/budgets/{budget}")
+    listed = await ask(plane, admin, "GET", "/budgets")
+
+    assert (shown.status_code, listed.status_code) == (200, 200)
