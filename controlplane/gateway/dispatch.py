@@ -229,13 +229,8 @@ class Dispatch:
     def _send(self, replica: Replica, link: Link) -> None:
         self._link = link
         self._sender.sent_to(replica)
-        head = b"POST %b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
-            self._request.surface.engine_path,
-            replica.request_head,
-            self._request.request_id,
-            len(self.body),
-        )
-        link.send(self._sender, head + self.body)
+        request = self._request
+        link.send(self._sender, replica.request(request.surface.engine_path, request.request_id, self.body))
 
     def _nobody_left(self) -> Refusal:
         name = self.endpoint.name

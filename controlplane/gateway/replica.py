@@ -26,7 +26,7 @@ class Replica:
         self.home_seed = digest_of(spec.replica_id)
         self.cut_off = False
         self.tick = 0.0  # the loop's time at the last sweep
-        self.request_head = (f" HTTP/1.1\r\nhost: {spec.replica_id}\r\ncontent-type: application/json\r\n").encode()
+        self._request_head = (f" HTTP/1.1\r\nhost: {spec.replica_id}\r\ncontent-type: application/json\r\n").encode()
         self._limits = limits
         self._context_for = context_for
         self._context: ssl.SSLContext | None = None
@@ -34,6 +34,11 @@ class Replica:
         self._handshakes = asyncio.Semaphore(limits.handshakes)
         self._idle: list[Link] = []
         self._links: set[Link] = set()
+
+    def request(self, path: bytes, request_id: bytes, body: bytes) -> bytes:
+        """Return a whole request as this replica is sent it."""
+        head = b"POST %b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n"
+        return head % (path, self._request_head, request_id, len(body)) + body
 
     def idle_link(self) -> Link | None:
         """Take the link that was used last, if one waits."""

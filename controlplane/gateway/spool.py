@@ -2,8 +2,8 @@
 
 The event loop gathers lines; one thread writes them in groups, with one fdatasync for each group. A group leaves as
 soon as the thread is free, so a request alone waits for one fdatasync and a hundred at once for one as well. Above
-`_CROWD_PER_S` a group waits for the next millisecond: the thread's turns, not the lines, are what costs then. What
-nobody waits for (outcomes) leaves with the next group, or after `GROUP_S` at the latest.
+`_CROWD_PER_S` a group waits for the next millisecond, to give the thread fewer turns. What nobody waits for (outcomes)
+leaves with the next group, or after `GROUP_S` at the latest.
 """
 
 import asyncio

@@ -72,13 +72,17 @@ class NoHold:
         return ()
 
 
+def unbudgeted(request: Request) -> NoHold:
+    """Return the hold of a request that no budget binds: its endpoint's context alone bounds it."""
+    asked, context = request.ask.completion_tokens, request.endpoint.context_tokens
+    return NoHold(context if asked is None else min(asked, context))
+
+
 class NoBudgets:
     """Bounds every request by its endpoint's context alone."""
 
     def clear(self, request: Request, asking: Asking) -> Hold | None:  # noqa: ARG002 - decided at once
-        asked = request.ask.completion_tokens
-        context = request.endpoint.context_tokens
-        return NoHold(min(asked or context, context))
+        return unbudgeted(request)
 
     def sweep(self, now_s: float) -> None:
         """Do nothing: nothing ends."""

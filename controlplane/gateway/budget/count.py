@@ -79,9 +79,7 @@ class PromptCounter:
         async with asyncio.timeout(_COUNT_S):
             link: Link = replica.idle_link() or await replica.open_link(fresh=False)
             try:
-                head = b"POST %b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n"
-                head %= (path, replica.request_head, request.request_id, len(request.body))
-                link.send(answer, head + request.body)
+                link.send(answer, replica.request(path, request.request_id, request.body))
                 body = await answer.body
             except BaseException:
                 link.drop()

@@ -10,7 +10,7 @@ import structlog
 from controlplane.contracts.budgets import Allotment, AskAllotments
 from controlplane.gateway.budget.accounts import Account, Accounts
 from controlplane.gateway.budget.book import Binding, Book
-from controlplane.gateway.budget.budgets import Asking, Hold, NoHold
+from controlplane.gateway.budget.budgets import Asking, Hold, unbudgeted
 from controlplane.gateway.budget.hold import BudgetHold
 from controlplane.gateway.budget.needs import COMPLETION, GPU, PROMPT, RETRIES, SHORTEST_MS, WALL, Needs, needs_of
 from controlplane.gateway.budget.retries import Retries
@@ -73,8 +73,7 @@ class Ledger:
     def clear(self, request: Request, asking: Asking) -> Hold | None:
         binding = self._book_of(request).binding_of(request)
         if binding is None:
-            asked, context = request.ask.completion_tokens, request.endpoint.context_tokens
-            return NoHold(context if asked is None else min(asked, context))
+            return unbudgeted(request)
         digest = self._retries.digest_of(request) if RETRIES in binding.units else None
         retry = digest is not None and self._retries.has_seen(digest)
         template = self._templates.tokens_of(request) if PROMPT in binding.units else None
