@@ -15,6 +15,10 @@ from controlplane.kit.errors import BadInput
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 GPU_WORDS = ("project", "type", "node", "job")
 TOKEN_WORDS = get_args(RequestsBy)
+FORGOTTEN = {
+    "run": "requests are kept one by one for 90 days: of runs nothing is known before",
+    "hour": "hours are kept for 400 days: whole days are counted before",
+}
 Since = Annotated[str, typer.Option(help="A day or a time (UTC), or how long ago: 30d, 12h.")]
 
 
@@ -43,7 +47,7 @@ def usage(
         asked["until"] = _time(until).isoformat()
     with connect_as(context, SchedulerClient) as client:
         if tokens or by not in GPU_WORDS:
-            _show_tokens(client.report_requests(**asked), as_json=as_json)
+            _show_tokens(client.report_requests(**asked), _time(since), as_json=as_json)
         else:
             _show_gpus(client.report_usage(**asked), as_json=as_json)
 
@@ -58,7 +62,7 @@ def _show_gpus(found: Usage, *, as_json: bool) -> None:
     say(f"{found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC; accounting last asked: {known}")
 
 
-def _show_tokens(found: RequestsUsage, *, as_json: bool) -> None:
+def _show_tokens(found: RequestsUsage, asked_since: datetime, *, as_json: bool) -> None:
     if as_json:
         show_json(found.model_dump(mode="json"))
         return
@@ -77,6 +81,8 @@ def _show_tokens(found: RequestsUsage, *, as_json: bool) -> None:
     untold = sum(row.untold for row in found.rows)
     if untold:
         say(f"of {untold} requests the replica told no tokens; what was sent of their streams is counted instead")
+    if asked_since < found.known_since:
+        say(f"{FORGOTTEN['run' if found.by == 'run' else 'hour']} {found.known_since:%Y-%m-%d %H:%M} UTC")
     say(f"hours that began from {found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC")
 
 

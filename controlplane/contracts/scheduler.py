@@ -88,12 +88,17 @@ class RequestsRow(Answer):
 
 
 class RequestsUsage(Answer):
-    """What requests of inference used, by the hours in which they ended."""
+    """What requests of inference used, by the hours in which they ended: those that begin from `since` to `until`.
+
+    Hours before `known_since` are kept no longer: their days count whole, and `since` and `until` are theirs then. By
+    run nothing before `known_since` is known, and `since` is not before it.
+    """
 
     by: RequestsBy
     project: str
     since: AwareDatetime
     until: AwareDatetime
+    known_since: AwareDatetime
     rows: tuple[RequestsRow, ...]
 
 

@@ -1,6 +1,6 @@
 """The scheduler and usage over the API: who may see and do what, and what they are told."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import httpx
 import pytest
@@ -134,6 +134,14 @@ async def test_a_row_of_requests_tells_calls_times_and_gpu_seconds(plane, admin,
         "key": "lab", "calls": 2, "failures": 0, "untold": 0, "retries": 2, "tokens_in": 140, "tokens_out": 2,
         "tokens_cached": 0, "tokens_reasoning": 0, "gpu_seconds": 1.0, "queue_s": 0.0, "first_token_s": 0.02,
     }  # fmt: skip
+
+
+async def test_a_report_of_requests_says_from_when_on_hours_are_known(plane, admin, requests):
+    old = (await get(plane, admin, "/usage/requests", by="agent", since="2021-02-03T04:05:00Z")).json()
+
+    assert old["since"] == "2021-02-03T00:00:00Z"
+    assert timedelta(days=399) <= plane.clock.now() - datetime.fromisoformat(old["known_since"]) <= timedelta(days=400)
+    assert [row["tokens_in"] for row in old["rows"]] == [147]
 
 
 async def test_a_tenant_sees_the_tokens_of_its_own_project_alone(plane, requests):

@@ -88,7 +88,10 @@ async def report_requests(
     """Return tokens and requests of inference, grouped, by the hours that begin between two times."""
     found = await scheduler.report_requests(tx, actor, project=project, since=since, until=until, by=RequestsBy(by))
     rows = tuple(_to_requests(key, sums) for key, sums in found.rows)
-    return shapes.RequestsUsage(by=by, project=found.project, since=found.since, until=found.until, rows=rows)
+    reach = found.reach
+    return shapes.RequestsUsage(
+        by=by, project=found.project, since=reach.since, until=reach.until, known_since=reach.known_since, rows=rows
+    )
 
 
 def _to_requests(key: str, sums: Requests) -> shapes.RequestsRow:

@@ -3,16 +3,29 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from pydantic import TypeAdapter, ValidationError
 
 from controlplane.contracts.spool import AnyLine, Intent, Outcome
 from controlplane.domains.keys.types import Use
-from controlplane.domains.metering.types import Place, Requests, SpoolBroken, SpoolGap, from_us
+from controlplane.domains.metering.types import (
+    EPOCH,
+    Part,
+    Place,
+    Reach,
+    Requests,
+    SpoolBroken,
+    SpoolGap,
+    UsageOf,
+    from_us,
+)
 from controlplane.kit.canonical import canonical_json
 
+REQUESTS_KEPT = timedelta(days=90)
+HOURS_KEPT = timedelta(days=400)  # thirteen months
+DAY = timedelta(days=1)
 FAILED = frozenset({"failed", "unknown"})
 _LINE: TypeAdapter[AnyLine] = TypeAdapter(AnyLine)
 
@@ -79,6 +92,37 @@ def add_up(outcomes: Iterable[Outcome]) -> dict[Cell, Requests]:
         for cell in _cells(outcome):
             found[cell] = found.get(cell, Requests()) + _counted(outcome)
     return dict(sorted(found.items()))
+
+
+def oldest_hour(now: datetime) -> datetime:
+    """Return from when on hours are kept: whole days of them."""
+    return _day_of(now - HOURS_KEPT)
+
+
+def reach(of: UsageOf, *, since: datetime, until: datetime, now: datetime) -> Reach:
+    """Return what is counted of a time that was asked for: whole days where hours are gone, of runs what is left."""
+    until = max(min(until, now + DAY), EPOCH)  # there is nothing outside, and a day may not be computed there
+    since = min(max(since, EPOCH), until)
+    if of is UsageOf.RUN:
+        kept = now - REQUESTS_KEPT
+        return Reach(min(max(since, kept), until), until, kept)
+    known_since = oldest_hour(now) + DAY  # one that is swept while this is asked is counted by its day already
+    first = _day_of(since) if since < known_since else since
+    last = until if until >= known_since or until == _day_of(until) else _day_of(until) + DAY
+    return Reach(first, last, known_since)
+
+
+def parts_of(asked: Reach, of: UsageOf) -> tuple[Part, ...]:
+    """Return the sums that hold it, each request in one: days where they are asked for whole, for they are fewer."""
+    if of is not UsageOf.HOUR and asked.since == _day_of(asked.since) and asked.until == _day_of(asked.until):
+        return (Part("day", asked.since, asked.until),)
+    middle = min(max(asked.since, asked.known_since), asked.until)
+    both = (Part("day", asked.since, middle), Part("hour", middle, asked.until))
+    return tuple(part for part in both if part.since < part.until)
+
+
+def _day_of(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _cells(outcome: Outcome) -> tuple[Cell, Cell]:

@@ -4,20 +4,18 @@ Each line and each start counts once, however often it is told.
 """
 
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from controlplane.contracts.spool import AnyLine, Closed, Denial, Intent, Opened, Outcome, ShipSpool
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import Actor, Role
 from controlplane.domains.keys import service as keys
 from controlplane.domains.metering import rules, store
-from controlplane.domains.metering.types import Place, Requests, Spent, UsageOf, UsedTime, from_us
+from controlplane.domains.metering.types import Place, Reach, Requests, Spent, UsageOf, UsedTime, from_us
 from controlplane.domains.policy import service as policy
 from controlplane.engines.scheduler import UsedGpus
 from controlplane.kit.tx import Tx
 
-REQUESTS_KEPT = timedelta(days=90)
-HOURS_KEPT = timedelta(days=400)  # thirteen months
 CHAIN = {"prev", "seq", "v", "kind", "at_us"}
 OF_ACTOR = {"key", "project", "secret", "source", "request", "policy"}
 
@@ -68,17 +66,21 @@ async def usage_known_until(tx: Tx) -> datetime | None:
 
 async def sum_requests(
     tx: Tx, *, since: datetime, until: datetime, of: UsageOf, shares: Sequence[str] | None
-) -> dict[str, Requests]:
+) -> tuple[Reach, dict[str, Requests]]:
     """Return what requests used in the hours that begin between two times, of these shares or of all."""
-    return await store.sum_requests(tx, since=since, until=until, of=of, shares=shares)
+    asked = rules.reach(of, since=since, until=until, now=tx.now)
+    if of is UsageOf.RUN:
+        return asked, await store.sum_runs(tx, asked, shares=shares)
+    return asked, await store.sum_requests(tx, rules.parts_of(asked, of), of=of, shares=shares)
 
 
 async def forget_old_requests(tx: Tx, actor: Actor) -> None:
     """Let single requests and hours go when they are old; days are kept for ever, and so is the audit log."""
     await policy.require(tx, actor, "usage.sweep", "site")
-    await store.delete_requests_before(tx, tx.now - REQUESTS_KEPT)
-    await store.delete_hours_before(tx, tx.now - HOURS_KEPT)
-    await audit.record(tx, actor, "usage.swept", "site", requests_days=REQUESTS_KEPT.days, hours_days=HOURS_KEPT.days)
+    await store.delete_requests_before(tx, tx.now - rules.REQUESTS_KEPT)
+    await store.delete_hours_before(tx, rules.oldest_hour(tx.now))
+    kept = {"requests_days": rules.REQUESTS_KEPT.days, "hours_days": rules.HOURS_KEPT.days}
+    await audit.record(tx, actor, "usage.swept", "site", **kept)
 
 
 async def _count(tx: Tx, boot: str, outcomes: Sequence[Outcome]) -> None:

@@ -2,7 +2,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ColumnElement, cast, delete, func, select
+from sqlalchemy import BigInteger, ColumnElement, case, cast, delete, false, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from controlplane.contracts.spool import Outcome
@@ -15,7 +15,7 @@ from controlplane.domains.metering.tables import (
     InferenceSum,
     UsageImport,
 )
-from controlplane.domains.metering.types import Place, Requests, Spent, UsageOf, UsedTime, from_us
+from controlplane.domains.metering.types import Part, Place, Reach, Requests, Spent, UsageOf, UsedTime, from_us
 from controlplane.engines.scheduler import UsedGpus
 from controlplane.kit.tx import Tx, any_of
 
@@ -100,23 +100,23 @@ async def add_to_sums(tx: Tx, sums: Mapping[Cell, Requests]) -> None:
 
 
 async def sum_requests(
-    tx: Tx, *, since: datetime, until: datetime, of: UsageOf, shares: Sequence[str] | None
+    tx: Tx, parts: Sequence[Part], *, of: UsageOf, shares: Sequence[str] | None
 ) -> dict[str, Requests]:
-    """Add up the hours that begin between two times; days where whole days are asked for, for there are fewer."""
-    if of is UsageOf.RUN:
-        return await _sum_runs(tx, since=since, until=until, shares=shares)
-    days = all(at == at.replace(hour=0, minute=0, second=0, microsecond=0) for at in (since, until))
+    """Add up hours and days. Of hours, one that is known by its day alone is told as that day."""
     key = _key_of(of)
     columns = [func.sum(getattr(InferenceSum, field.name)).cast(BigInteger) for field in fields(Requests)]
-    span = "day" if days and of is not UsageOf.HOUR else "hour"
-    lies_within = (InferenceSum.span == span) & (InferenceSum.starts_at >= since) & (InferenceSum.starts_at < until)
-    query = select(key, *columns).where(lies_within).group_by(key)
+    query = select(key, *columns).where(or_(false(), *map(_lies_within, parts))).group_by(key)
     if shares is not None:
         query = query.where(InferenceSum.share.in_(shares))
     return {str(name): Requests(*sums) for name, *sums in (await tx.session.execute(query)).tuples()}
 
 
-async def _sum_runs(tx: Tx, *, since: datetime, until: datetime, shares: Sequence[str] | None) -> dict[str, Requests]:
+def _lies_within(part: Part) -> ColumnElement[bool]:
+    begins = InferenceSum.starts_at
+    return (InferenceSum.span == part.span) & (begins >= part.since) & (begins < part.until)
+
+
+async def sum_runs(tx: Tx, asked: Reach, *, shares: Sequence[str] | None) -> dict[str, Requests]:
     """Add up single requests: runs are too many for sums of their own, and over when their requests are forgotten."""
     row = InferenceRequest
     told_nothing = row.estimated | (row.tokens_in.is_(None) & (row.result != "failed"))
@@ -131,7 +131,8 @@ async def _sum_runs(tx: Tx, *, since: datetime, until: datetime, shares: Sequenc
         (counts[name] if name in counts else func.coalesce(func.sum(getattr(row, name)), 0)).cast(BigInteger)
         for name in names
     ]
-    query = select(row.run, *sums).where(row.ended_at >= since, row.ended_at < until, row.run != "").group_by(row.run)
+    lies_within = (row.ended_at >= asked.since) & (row.ended_at < asked.until)
+    query = select(row.run, *sums).where(lies_within, row.run != "").group_by(row.run)
     if shares is not None:
         query = query.where(row.share.in_(shares))
     return {name: Requests(*numbers) for name, *numbers in (await tx.session.execute(query)).tuples()}
@@ -148,7 +149,8 @@ async def delete_hours_before(tx: Tx, at: datetime) -> None:
 
 def _key_of(of: UsageOf) -> ColumnElement[str]:
     if of in (UsageOf.DAY, UsageOf.HOUR):
-        form = "YYYY-MM-DD" if of is UsageOf.DAY else 'YYYY-MM-DD"T"HH24:00"Z"'
+        hour = 'YYYY-MM-DD"T"HH24:00"Z"' if of is UsageOf.HOUR else "YYYY-MM-DD"
+        form = case((InferenceSum.span == "hour", literal(hour)), else_=literal("YYYY-MM-DD"))
         return func.to_char(func.timezone("UTC", InferenceSum.starts_at), form)
     column: ColumnElement[str] = getattr(InferenceSum, of)
     return column

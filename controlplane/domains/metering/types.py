@@ -7,7 +7,7 @@ from enum import StrEnum
 from controlplane.contracts.spool import FIRST_PREV
 from controlplane.kit.errors import Conflict
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class SpoolGap(Conflict):
@@ -41,7 +41,7 @@ class Spent:
 
 
 def from_us(at_us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=at_us)
+    return EPOCH + timedelta(microseconds=at_us)
 
 
 class UsageOf(StrEnum):
@@ -57,6 +57,27 @@ class UsageOf(StrEnum):
     RUN = "run"
     DAY = "day"
     HOUR = "hour"
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Between which times requests are counted.
+
+    From `known_since` on single ones (of a run) or hours (of all else) are kept; hours before are told by whole days.
+    """
+
+    since: datetime
+    until: datetime
+    known_since: datetime
+
+
+@dataclass(frozen=True)
+class Part:
+    """Sums to read: those of one span ("hour", "day") that begin between two times."""
+
+    span: str
+    since: datetime
+    until: datetime
 
 
 @dataclass(frozen=True)

@@ -88,8 +88,8 @@ async def report_requests(
     ends_at = until or tx.now
     known = {share.name: share for share in await shares.list_all_shares(tx)}
     names = _names_of(project, ends_at, since, known)
-    sums = await metering.sum_requests(tx, since=since, until=ends_at, of=asked_of(by), shares=names)
-    return RequestsReport(by, project, since, ends_at, group_requests(sums, by, known))
+    reach, sums = await metering.sum_requests(tx, since=since, until=ends_at, of=asked_of(by), shares=names)
+    return RequestsReport(by, project, reach, group_requests(sums, by, known))
 
 
 def _names_of(project: str, ends_at: datetime, since: datetime, known: Mapping[str, Share]) -> list[str] | None:

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
-from controlplane.domains.metering.types import Requests
+from controlplane.domains.metering.types import Reach, Requests
 from controlplane.engines.scheduler import Account, Qos, Reservation, SchedulerState
 
 Thing: TypeAlias = Account | Qos | Reservation
@@ -96,8 +96,7 @@ class RequestsReport:
 
     by: RequestsBy
     project: str
-    since: datetime
-    until: datetime
+    reach: Reach
     rows: tuple[tuple[str, Requests], ...]
 
 

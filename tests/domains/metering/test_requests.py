@@ -1,6 +1,6 @@
 """What requests used: each line is one row and counts once in its hour and its day."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from controlplane.contracts.spool import FIRST_PREV, Outcome
 from controlplane.domains.audit.types import SYSTEM
 from controlplane.domains.metering import rules, service
 from controlplane.domains.metering.tables import InferenceRequest, InferenceSum
-from controlplane.domains.metering.types import Requests, UsageOf
+from controlplane.domains.metering.types import Reach, Requests, UsageOf
 from controlplane.gateway.records import Opened, Result
 from controlplane.gateway.records import Outcome as Line
 from tests.domains.metering.test_spools import AT_US, BOOT, lines, ship
@@ -39,7 +39,8 @@ async def used(plane: ControlPlane, of: UsageOf, *, hours: int = 48, **asked: An
     async with plane.database.transaction() as tx:
         until = BEGAN + timedelta(hours=hours)
         facts: dict[str, Any] = {"since": BEGAN, "until": until, "of": of, "shares": None}
-        return await service.sum_requests(tx, **(facts | asked))
+        _, sums = await service.sum_requests(tx, **(facts | asked))
+        return sums
 
 
 async def test_a_request_is_one_row_with_all_that_was_told_and_the_same_line_again_is_none(plane: ControlPlane):
@@ -106,6 +107,74 @@ async def test_old_rows_and_hours_go_and_days_stay(plane: ControlPlane):
         spans = (await tx.session.scalars(select(InferenceSum.span))).all()
 
     assert (left, list(spans)) == (0, ["day"])
+
+
+@pytest.mark.parametrize(
+    ("of", "keys"),
+    [
+        (UsageOf.SHARE, {"lab": 2}),
+        (UsageOf.DAY, {f"{BEGAN:%Y-%m-%d}": 1, f"{BEGAN + timedelta(days=3):%Y-%m-%d}": 1}),
+        (UsageOf.HOUR, {f"{BEGAN:%Y-%m-%d}": 1, f"{BEGAN + timedelta(days=3):%Y-%m-%dT%H:00Z}": 1}),
+    ],
+)
+async def test_hours_that_are_gone_are_told_by_their_days(plane: ControlPlane, of: UsageOf, keys: dict[str, int]):
+    spool = lines(Opened(at_us=AT_US, node="gw1"), outcome("req_a"), outcome("req_b", at_us=AT_US + 72 * HOUR_US))
+    await ship(plane, 0, spool)
+    plane.clock.move((BEGAN - plane.clock.now()).total_seconds() + 401 * 86400)
+    async with plane.database.transaction() as tx:
+        await service.forget_old_requests(tx, SYSTEM)
+
+    found = await used(plane, of, since=BEGAN + timedelta(minutes=1), hours=100)
+
+    assert {key: sums.calls for key, sums in found.items()} == keys
+
+
+NOW = datetime(2026, 11, 28, 12, 30, tzinfo=UTC)
+OLDEST = datetime(2025, 10, 25, tzinfo=UTC)  # 400 days before, and one that may be swept meanwhile
+
+
+def test_it_is_told_from_when_on_hours_are_known_and_days_before_are_whole():
+    asked = rules.reach(UsageOf.KEY, since=OLDEST - timedelta(hours=30), until=NOW, now=NOW)
+
+    assert asked == Reach(OLDEST - timedelta(days=2), NOW, OLDEST)
+    assert rules.oldest_hour(NOW) == OLDEST - timedelta(days=1), "what is asked for by hours is not swept meanwhile"
+
+
+@pytest.mark.parametrize("days", [(400, 300), (400, 10), (10, 1)])
+def test_runs_are_known_as_far_back_as_their_requests_are_kept(days: tuple[int, int]):
+    since, until = (NOW - timedelta(days=ago) for ago in days)
+
+    asked = rules.reach(UsageOf.RUN, since=since, until=until, now=NOW)
+
+    kept = NOW - timedelta(days=90)
+    assert asked == Reach(min(max(since, kept), until), until, kept)
+
+
+@pytest.mark.parametrize("ends", [datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=5))), NOW])
+def test_a_time_at_the_end_of_all_calendars_can_be_asked_for(ends: datetime):
+    first = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5)))
+
+    asked = rules.reach(UsageOf.KEY, since=first, until=ends, now=NOW)
+
+    assert (asked.since.year, asked.until.year) == (1970, 2026)
+
+
+by_hour = st.sampled_from([of for of in UsageOf if of is not UsageOf.RUN])
+moments = st.integers(0, 240 * 60).map(lambda minutes: OLDEST + timedelta(days=-5, minutes=minutes))
+
+
+@given(moments, st.timedeltas(timedelta(seconds=1), timedelta(days=9)), by_hour, moments)
+def test_every_hour_that_is_asked_for_is_counted_by_itself_or_by_its_day_and_never_twice(since, length, of, moment):
+    asked = rules.reach(of, since=since, until=since + length, now=NOW)
+    parts = rules.parts_of(asked, of)
+    hour = moment.replace(minute=0, second=0, microsecond=0)
+    starts = {"hour": hour, "day": hour.replace(hour=0)}
+
+    counted = [part for part in parts if part.since <= starts[part.span] < part.until]
+
+    assert len(counted) == (asked.since <= hour < asked.until)
+    if since <= hour < since + length:
+        assert len(counted) == 1, "what was asked for is there"
 
 
 def taken(number: int, result: Result, tokens: int | None, at_us: int) -> Outcome:
