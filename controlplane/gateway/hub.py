@@ -25,6 +25,7 @@ from controlplane.gateway.spool import Journal
 from controlplane.gateway.suspects import Suspects
 from controlplane.gateway.waiting.queues import NoQueues, Queues
 from controlplane.kit.clock import Clock, to_us
+from controlplane.kit.errors import BadInput
 
 Identity = tuple[str, str, int, str]  # the same run at the same place, whether it drains or not
 
@@ -54,6 +55,7 @@ class Hub:
         self.suspects = Suspects()
         self.metrics = Metrics()
         self.archive: Archive | None = None
+        self.content_fault: BadInput | None = None  # why there is no archive, or nothing goes into it
         self.runs: Runs = LocalRuns()
         self.home_bytes = HOME_BYTES
         self.clock = clock

@@ -37,7 +37,7 @@ from controlplane.kit.crypto import load_verify_key
 from controlplane.kit.errors import BadInput, RedoubtError, Unavailable
 from controlplane.kit.log import configure_logging
 from controlplane.kit.loop import run_every
-from controlplane.main.gateway_files import batches_of, open_archive
+from controlplane.main.gateway_files import files_of
 from controlplane.main.gateway_leaves import GatewayLeaves, Loop
 from controlplane.main.gateway_metrics import metrics_of
 from controlplane.main.gateway_node import adopt_and_publish, share_with_workers
@@ -95,7 +95,6 @@ async def _serve(settings: GatewaySettings, limits: Limits, context_for: Context
     leaves = GatewayLeaves(settings)
     hub = Hub(limits=limits, clock=clock, context_for=context_for or leaves.towards, journal=spool)
     shared = share_with_workers(hub, settings)
-    hub.archive = open_archive(settings, clock)
     listener = Listener(start.line, leaves.listening())
     stop = stop_on_signals(limits, relieved=start.lifeline is not None)
     if start.lifeline is not None:
@@ -126,8 +125,8 @@ async def _serve(settings: GatewaySettings, limits: Limits, context_for: Context
             *leaves.loops(http),
             *shared,
         ]
-        async with metrics_of(hub, settings, spool), batches_of(hub) as batches:
-            await serve(hub, listener, [*loops, *batches], stop, start.ready)
+        async with metrics_of(hub, settings, spool), files_of(hub, settings) as files:
+            await serve(hub, listener, [*loops, *files], stop, start.ready)
         with suppress(Unavailable):
             await allotments.give_back()
         await spool.close(Closed(at_us=to_us(clock.now())))

@@ -1,60 +1,108 @@
 """What a gateway needs to keep files: the node's key, the folder, and the zone it stands in."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 
+import structlog
 from cryptography import x509
 
 from controlplane.gateway.batch.archive import Archive
+from controlplane.gateway.batch.content_key import NoContentKey, WrongContentKey, read_content_key
 from controlplane.gateway.batch.leader import EVERY_S, Leader
 from controlplane.gateway.batch.limits import BatchLimits
 from controlplane.gateway.hub import Hub
-from controlplane.kit.clock import Clock
 from controlplane.kit.errors import BadInput
 from controlplane.kit.loop import run_every
 from controlplane.main.gateway_leaves import Loop
 from controlplane.main.settings import GatewaySettings
 
+log = structlog.get_logger()
+
+LOOK_S = 2.0  # at the key
 _ZONE = re.compile(r"redoubt://[^/]+/zone/([^/]+)/service/[^/]+")
-_SHORTEST_SECRET = 32
 
 
-def open_archive(settings: GatewaySettings, clock: Clock) -> Archive | None:
-    """Return what keeps files, None where no key seals them."""
-    if settings.content_key is None:
-        return None
-    limits = BatchLimits(all_bytes=settings.content_bytes, project_bytes=settings.content_bytes // 2)
-    zone = _zone_of(settings.upstream_tls.certificate)
-    return Archive(settings.state_dir / "content", _read_key(settings.content_key), clock, zone=zone, limits=limits)
+class KeptFiles:
+    """Gives the hub its archive once the node's key is there, and says why while it is not; then does its batches."""
+
+    def __init__(self, hub: Hub, settings: GatewaySettings, content_key: Path) -> None:
+        self._hub = hub
+        self._settings = settings
+        self._path = content_key
+        self._root = settings.state_dir / "content"
+        self._key: bytes | None = None  # what the archive seals with
+        self._said = ""
+        self._leader: Leader | None = None
+
+    def look(self) -> None:
+        """Take the key up, or take nothing in without it: it may come late, and be lost while we serve. It blocks."""
+        try:
+            key = read_content_key(self._path, self._root)
+            if self._key not in (None, key):
+                detail = f"content_key {self._path} is not the one that this gateway began with"
+                raise WrongContentKey(detail, remedy="reload the gateway: systemctl reload redoubt-gateway")
+        except OSError as error:
+            self._lock(NoContentKey(f"content_key cannot be checked: {error}", remedy=f"look at {self._root}"))
+        except BadInput as fault:
+            self._lock(fault)
+        else:
+            self._unlock(key)
+
+    async def watch(self) -> None:
+        await asyncio.to_thread(self.look)
+
+    async def step(self) -> None:
+        """Do batches. Raises OSError."""
+        if self._hub.archive is not None and self._leader is None:
+            self._leader = Leader(self._hub, self._hub.archive)
+        if self._leader is not None:
+            await self._leader.step()
+
+    async def close(self) -> None:
+        if self._leader is not None:
+            await self._leader.close()
+        if self._hub.archive is not None:
+            self._hub.archive.close()
+
+    def _lock(self, fault: BadInput) -> None:
+        self._hub.content_fault = fault
+        if fault.detail != self._said:
+            log.error("content_key.locked", error=fault.detail, remedy=fault.remedy)
+            self._said = fault.detail
+
+    def _unlock(self, key: bytes) -> None:
+        self._hub.content_fault = None
+        if self._key is None:
+            self._key = key
+            self._hub.archive = self._open(key)
+        if self._said:
+            log.info("content_key.taken_up", file=str(self._path))
+            self._said = ""
+
+    def _open(self, key: bytes) -> Archive:
+        settings = self._settings
+        limits = BatchLimits(all_bytes=settings.content_bytes, project_bytes=settings.content_bytes // 2)
+        zone = _zone_of(settings.upstream_tls.certificate)
+        return Archive(self._root, key, self._hub.clock, zone=zone, limits=limits)
 
 
 @asynccontextmanager
-async def batches_of(hub: Hub) -> AsyncIterator[list[Loop]]:
-    """Return the loop that does this node's batches, in one of its workers; at the end they are let go of."""
-    archive = hub.archive
-    if archive is None:
+async def files_of(hub: Hub, settings: GatewaySettings) -> AsyncIterator[list[Loop]]:
+    """Return what follows the content key and does this node's batches; none without a content_key in the settings."""
+    if settings.content_key is None:
         yield []
         return
-    leader = Leader(hub, archive)
-    yield [partial(run_every, "batches", EVERY_S, leader.step)]
-    await leader.close()
-    archive.close()
-
-
-def _read_key(path: Path) -> bytes:
-    """Return 256 bits of the secret in the file. Raises BadInput."""
-    remedy = f"make it: head -c 32 /dev/urandom | base64 > {path}, mode 0400, owned by the gateway's user"
-    try:
-        secret = path.read_bytes().strip()
-    except OSError as error:
-        raise BadInput(f"content_key cannot be read: {error}", remedy=remedy) from None
-    if len(secret) < _SHORTEST_SECRET:
-        raise BadInput(f"content_key holds under {_SHORTEST_SECRET} characters", remedy=remedy)
-    return sha256(secret).digest()
+    files = KeptFiles(hub, settings, settings.content_key)
+    files.look()
+    yield [
+        partial(run_every, "content_key", LOOK_S, files.watch),
+        partial(run_every, "batches", EVERY_S, files.step),
+    ]
+    await files.close()
 
 
 def _zone_of(certificate: Path) -> str:

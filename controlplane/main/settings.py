@@ -186,7 +186,8 @@ class GatewaySettings(Settings):
 
     `spool_bytes` is how much a worker writes down that the control plane has not taken; beyond, it answers nobody.
     `content_key` is a secret of this node that seals files and results of batches, at most `content_bytes` of them;
-    without it none are kept. `metrics_port` is where Prometheus reads on loopback, 0 for nowhere.
+    without it none are kept, and while its file is missing none are taken in. `metrics_port` is where Prometheus reads
+    on loopback, 0 for nowhere.
     """
 
     site: str

@@ -105,6 +105,7 @@ class GatewayProcess:
         self._files = files
         self.own_files = files  # what it shows to runs and to the control plane
         self._control_plane = control_plane
+        self.content_secret: str | None = CONTENT_SECRET  # None: the file is not there
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
         self.metrics_port = _free_port()
@@ -114,11 +115,13 @@ class GatewayProcess:
         public_key.write_bytes(public_pem(self._control_plane.signer))
         tls, own = _table(self._files), _table(self.own_files)
         link_tls = f"tls = {own}" if self._control_plane.url.startswith("https") else ""
-        (self.folder / "content.key").write_text(CONTENT_SECRET)
+        self.content_key.unlink(missing_ok=True)
+        if self.content_secret is not None:
+            self.content_key.write_text(self.content_secret)
         path = self.folder / "gateway.toml"
         path.write_text(f"""
 site = "test"
-content_key = "{self.folder / "content.key"}"
+content_key = "{self.content_key}"
 snapshot_public_key = "{public_key}"
 state_dir = "{self.folder / "state"}"
 workers = {workers}
@@ -155,6 +158,10 @@ url = "{self._control_plane.url}"
     def process(self) -> subprocess.Popen[bytes]:
         assert self._process is not None
         return self._process
+
+    @property
+    def content_key(self) -> Path:
+        return self.folder / "content.key"
 
     @property
     def url(self) -> str:

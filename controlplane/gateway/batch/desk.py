@@ -8,6 +8,7 @@ from typing import Final
 from controlplane.gateway import answer
 from controlplane.gateway.batch import batch_verbs, file_verbs
 from controlplane.gateway.batch.archive import Archive
+from controlplane.gateway.batch.content_key import refused
 from controlplane.gateway.batch.visit import Lender, Visit
 from controlplane.gateway.errors import MethodNotAllowed, Refusal, UnknownRoute
 from controlplane.gateway.head import Head
@@ -25,6 +26,7 @@ _ROUTES: Final[tuple[tuple[re.Pattern[bytes], dict[bytes, Verb]], ...]] = (
     (re.compile(rb"/v1/batches/([^/]+)"), {b"GET": batch_verbs.show}),
     (re.compile(rb"/v1/batches/([^/]+)/cancel"), {b"POST": batch_verbs.cancel}),
 )
+_TAKES_IN: Final = (file_verbs.upload, batch_verbs.create)
 _REMEDY = "use /v1/files, /v1/files/{id}, /v1/files/{id}/content, /v1/batches, /v1/batches/{id} or …/cancel"
 
 
@@ -48,9 +50,16 @@ async def _serve(visit: Visit) -> None:
         allowed = ", ".join(method.decode() for method in methods)
         raise MethodNotAllowed(f"{visit.head.method.decode()} is not allowed here", remedy=f"use {allowed}")
     _admit(visit)
-    if visit.hub.archive is None:
+    await verb(_archive(visit.hub, takes_in=verb in _TAKES_IN), visit, name)
+
+
+def _archive(hub: Hub, *, takes_in: bool) -> Archive:
+    """Return what keeps files. Raises Refusal without its key: nothing is sealed with a key that may be lost."""
+    if hub.content_fault is not None and (takes_in or hub.archive is None):
+        raise refused(hub.content_fault)
+    if hub.archive is None:
         raise UnknownRoute("this gateway keeps no files", remedy="operators: give it a content_key")
-    await verb(visit.hub.archive, visit, name)
+    return hub.archive
 
 
 def _find(path: bytes) -> tuple[dict[bytes, Verb], str]:
