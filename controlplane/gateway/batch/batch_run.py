@@ -39,7 +39,7 @@ class BatchRun:
         self._archive = archive
         self._door = door
         self._limits = archive.limits
-        self._file = LogFile(archive.batches.path(record, "log"), archive.files.sealing.key_of(record.id), record.id)
+        self._file = LogFile(archive.batches.path(record, "log"), archive.files.sealing, record.id)
         self._log = ResultLog(self._file, archive.run)
         self._done: set[int] = set()
         self._starts: Counter[int] = Counter()

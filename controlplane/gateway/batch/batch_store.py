@@ -12,7 +12,7 @@ import structlog
 
 from controlplane.gateway.batch.file_store import FileStore
 from controlplane.gateway.batch.records import BATCH_ID, BatchRecord
-from controlplane.gateway.batch.sealed import Damaged
+from controlplane.gateway.batch.sealed import Damaged, destroy
 from controlplane.kit.durable_files import sync_folder
 
 log = structlog.get_logger()
@@ -32,7 +32,7 @@ class BatchStore:
         try:
             self.save(record)
         except OSError:
-            own.unlink(missing_ok=True)
+            destroy(own)
             raise
 
     def save(self, record: BatchRecord) -> None:
@@ -83,7 +83,7 @@ class BatchStore:
 
     def clear(self, state: Path) -> None:
         for suffix in (".log", ".cancel", ".input"):  # the input last: it is what says that something is left to do
-            state.with_suffix(suffix).unlink(missing_ok=True)
+            destroy(state.with_suffix(suffix))
 
     def sweep(self, oldest_s: int) -> None:
         """Forget batches that ended before, and as old ones that cannot be read."""
@@ -93,7 +93,7 @@ class BatchStore:
                     continue
                 if not state.with_suffix(".input").exists() or self.load(state) is None:
                     self.clear(state)
-                    state.unlink(missing_ok=True)
+                    destroy(state)
             for word in folder.glob("batch_*.cancel"):  # left for a batch that ended meanwhile
                 if not word.with_suffix(".input").exists():
                     word.unlink(missing_ok=True)

@@ -3,8 +3,6 @@
 A file is there once its head is: `ID.part` grows while it is uploaded, `ID.data` is whole, `ID.head` says what it is.
 """
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from hashlib import sha256
@@ -16,7 +14,7 @@ import structlog
 from controlplane.gateway.batch.limits import BatchLimits
 from controlplane.gateway.batch.records import FileRecord
 from controlplane.gateway.batch.refusals import NoRoom
-from controlplane.gateway.batch.sealed import Damaged, SealedWriter, Sealing, read_sealed
+from controlplane.gateway.batch.sealed import Damaged, SealedWriter, Sealing, destroy, drop_orphan, read_sealed
 from controlplane.kit.durable_files import sync_folder
 
 log = structlog.get_logger()
@@ -39,8 +37,8 @@ class FileStore:
         folder = self.folder(project)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / f"{file_id}.part"
-        path.unlink(missing_ok=True)
-        return SealedWriter(path, self.sealing.key_of(file_id), file_id)
+        destroy(path)
+        return SealedWriter(path, self.sealing, file_id)
 
     def commit(self, writer: SealedWriter, record: FileRecord) -> None:
         """Make a written file and what is said of it durable. Raises OSError; then nothing of it is left."""
@@ -52,7 +50,7 @@ class FileStore:
             self.sealing.save(folder / f"{record.id}.head", record.id, record)
         except OSError:
             writer.discard()
-            data.unlink(missing_ok=True)
+            destroy(data)
             raise
 
     def find(self, project: str, file_id: str, now_s: int) -> FileRecord | None:
@@ -70,16 +68,16 @@ class FileStore:
         return self.read_at(self.data_path(project, file_id), file_id)
 
     def read_at(self, path: Path, file_id: str) -> Iterator[bytes]:
-        return read_sealed(path, self.sealing.key_of(file_id), file_id)
+        return read_sealed(path, self.sealing, file_id)
 
     def data_path(self, project: str, file_id: str) -> Path:
         return self.folder(project) / f"{file_id}.data"
 
     def delete(self, project: str, file_id: str) -> None:
-        """Forget a file: first what says that it is there, then its content. Raises OSError."""
+        """Destroy a file: first what says that it is there, then its content. Raises OSError."""
         folder = self.folder(project)
-        (folder / f"{file_id}.head").unlink(missing_ok=True)
-        (folder / f"{file_id}.data").unlink(missing_ok=True)
+        destroy(folder / f"{file_id}.head")
+        destroy(folder / f"{file_id}.data")
         if folder.exists():
             sync_folder(folder)
 
@@ -91,9 +89,9 @@ class FileStore:
                     self._sweep_file(head, now_s, withdrawn)
                 except OSError as error:  # the others make room perhaps
                     log.error("file.not_swept", file=str(head), error=str(error))  # noqa: TRY400 - the cause is in the line
-            for left in (*folder.glob("file-*.part"), *folder.glob("file-*.data")):
-                if left.suffix == ".part" or not left.with_suffix(".head").exists():
-                    _drop_orphan(left, now_s)
+            for left in (*folder.glob("file-*.part"), *folder.glob("file-*.data"), *folder.glob(".*.new")):
+                if left.suffix != ".data" or not left.with_suffix(".head").exists():
+                    drop_orphan(left, now_s - _ORPHAN_S)
 
     def folders(self) -> list[Path]:
         return [path for path in self.root.iterdir() if path.is_dir()] if self.root.exists() else []
@@ -102,8 +100,8 @@ class FileStore:
         record = self._load(head)
         if record is None:
             if head.stat().st_mtime < now_s - self._limits.most_kept_s:  # whoever can read it, it has expired
-                head.unlink()
-                head.with_suffix(".data").unlink(missing_ok=True)
+                destroy(head)
+                destroy(head.with_suffix(".data"))
                 log.warning("file.unreadable_dropped", file=str(head))
             return
         ends_at = now_s + self._limits.withdrawn_s
@@ -145,20 +143,3 @@ def _sizes(folder: Path) -> list[float]:
                 continue
             found.append(facts.st_size / max(1, facts.st_nlink))
     return found
-
-
-def _drop_orphan(path: Path, now_s: int) -> None:
-    """Delete a file whose writer is gone: it would hold the lock, and a young one may not have it yet."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        if now_s - os.fstat(descriptor).st_mtime < _ORPHAN_S:
-            return
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
-    except BlockingIOError:
-        return
-    finally:
-        os.close(descriptor)

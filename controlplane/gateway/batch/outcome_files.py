@@ -28,7 +28,7 @@ class OutcomeFiles:
     def write(self, log: Path, own_input: Path, unfinished: Fault | None) -> Iterator[None]:
         """Write both in small steps; lines without a result fail with `unfinished`, or are left out. Raises OSError."""
         done: set[int] = set()
-        file = LogFile(log, self._key, self._record.id)
+        file = LogFile(log, self._files.sealing, self._record.id)
         try:
             for entry in file.open():
                 if entry.is_result and entry.line not in done:
@@ -59,10 +59,6 @@ class OutcomeFiles:
         """Lines in each, once all is written."""
         lines = self._lines
         return Counts(self._record.counts.total, lines[self._record.output_file_id], lines[self._record.error_file_id])
-
-    @property
-    def _key(self) -> bytes:
-        return self._files.sealing.key_of(self._record.id)
 
     def _fail_rest(self, own_input: Path, done: set[int], fault: Fault) -> Iterator[None]:
         parts = self._files.read_at(own_input, self._record.input_file_id)

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from cryptography.exceptions import InvalidTag
 
-from controlplane.gateway.batch.sealed import next_frame, write_frame
+from controlplane.gateway.batch.sealed import HEADER_BYTES, Damaged, Sealing, next_frame, write_frame
 from controlplane.kit.crypto import seal, unseal
 
 log = structlog.get_logger()
@@ -39,9 +39,10 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 class LogFile:
     """The file itself; it blocks. `size` is what is certain, and an error leaves nothing behind that."""
 
-    def __init__(self, path: Path, key: bytes, name: str) -> None:
+    def __init__(self, path: Path, sealing: Sealing, name: str) -> None:
         self._path = path
-        self._key = key
+        self._sealing = sealing
+        self._key = b""
         self._name = name
         self._descriptor = -1
         self._frames = 0
@@ -51,7 +52,8 @@ class LogFile:
         """Yield what is in it, then be ready to append. Raises OSError."""
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with os.fdopen(os.dup(self._descriptor), "rb") as file:
-            while (sealed := next_frame(file.read(_LENGTH), file.read)) is not None:
+            has_key = self._take_key(file.read(HEADER_BYTES))
+            while has_key and (sealed := next_frame(file.read(_LENGTH), file.read)) is not None:
                 entry = self._unseal(sealed)
                 self._frames += 1
                 self._size += _LENGTH + len(sealed)
@@ -80,6 +82,20 @@ class LogFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _take_key(self, header: bytes) -> bool:
+        """Open the file's own key; without it what follows is lost, and the file begins anew: return False."""
+        self._size = HEADER_BYTES
+        try:
+            self._key = self._sealing.key_in(header, self._name)
+        except Damaged as error:
+            if header:
+                log.error("batch.log_lost", file=str(self._path), error=str(error))  # noqa: TRY400 - the cause is in the line
+            self._key, header = self._sealing.new_key(self._name)
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, header, 0)
+            return False
+        return True
 
     def _unseal(self, sealed: bytes) -> Entry | None:
         """Return what a frame says, None where it is damaged."""

@@ -1,7 +1,12 @@
-"""Files that this node alone can read: frames of AES-GCM, each bound to its file and its place in it."""
+"""Files that this node alone can read: each has a random key of its own, kept in its first bytes under the node's.
+
+Whoever lets go of the last name of a file overwrites these bytes: what the key sealed is gone then, however long its
+blocks stay on the disk. Behind them come frames of AES-GCM, each bound to its file and its place in it.
+"""
 
 import fcntl
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +19,8 @@ from controlplane.kit.crypto import seal, unseal
 from controlplane.kit.durable_files import replace_file
 
 FRAME_BYTES = 256 * 1024
+HEADER_BYTES = 12 + 32 + 16  # a nonce, a key, a tag; zeros where there is no key yet, or no more
+_HEADER = b"key of "
 _LEAST_SEALED = 12 + 16  # a nonce and a tag; zeros that a power cut left are no frame
 _MOST_SEALED = 64 * 1024 * 1024  # beyond, a length is no length
 _LENGTH = 4
@@ -24,40 +31,88 @@ class Damaged(OSError):
 
 
 class Sealing:
-    """`node_key` is 256 bits; each file has a key of its own by its name (HKDF, RFC 5869)."""
+    """`node_key` is 256 bits; it wraps the keys of files, for each name by one of its own (HKDF, RFC 5869)."""
 
     def __init__(self, node_key: bytes) -> None:
         self._node_key = node_key
 
-    def key_of(self, name: str) -> bytes:
-        return HKDF(hashes.SHA256(), 32, salt=None, info=name.encode()).derive(self._node_key)
+    def new_key(self, name: str) -> tuple[bytes, bytes]:
+        """Return a random key for one file, and the header that keeps it."""
+        key = secrets.token_bytes(32)
+        return key, seal(self._wrapping(name), key, _HEADER + name.encode())
+
+    def key_in(self, header: bytes, name: str) -> bytes:
+        """Return the key of a file. Raises Damaged, also when it was destroyed."""
+        try:
+            return unseal(self._wrapping(name), header, _HEADER + name.encode())
+        except (InvalidTag, ValueError):
+            raise Damaged(f"the key of {name} cannot be opened with this gateway's") from None
 
     def save(self, path: Path, name: str, record: msgspec.Struct) -> None:
-        """Replace a small file as a whole. Raises OSError."""
-        replace_file(path, seal(self.key_of(name), msgspec.json.encode(record), name.encode()))
+        """Replace a small file as a whole, and destroy the key of the one before. Raises OSError."""
+        key, header = self.new_key(name)
+        before = _open(path)
+        try:
+            replace_file(path, header + seal(key, msgspec.json.encode(record), name.encode()))
+            _destroy_if_last(before)
+        finally:
+            _close(before)
 
     def load(self, path: Path, name: str) -> bytes | None:
         """Return the JSON of a small file, None when there is none. Raises Damaged."""
         try:
-            return unseal(self.key_of(name), path.read_bytes(), name.encode())
+            raw = path.read_bytes()
         except FileNotFoundError:
             return None
+        try:
+            return unseal(self.key_in(raw[:HEADER_BYTES], name), raw[HEADER_BYTES:], name.encode())
         except (InvalidTag, ValueError):
             raise Damaged(f"{path} cannot be opened with this gateway's key") from None
+
+    def _wrapping(self, name: str) -> bytes:
+        return HKDF(hashes.SHA256(), 32, salt=None, info=name.encode()).derive(self._node_key)
+
+
+def destroy(path: Path) -> None:
+    """Take a sealed file's name away, and with its last name its key. Raises OSError.
+
+    The name goes first: of two that let go of the last two names one finds none left, and no link is made meanwhile.
+    """
+    descriptor = _open(path)
+    try:
+        path.unlink(missing_ok=True)
+        _destroy_if_last(descriptor)
+    finally:
+        _close(descriptor)
+
+
+def drop_orphan(path: Path, older_than_s: float) -> None:
+    """Destroy a file whose writer is gone: it would hold the lock, and a young one may not have it yet."""
+    descriptor = _open(path)
+    try:
+        if descriptor is not None and os.fstat(descriptor).st_mtime < older_than_s:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            destroy(path)
+    except BlockingIOError:
+        return
+    finally:
+        _close(descriptor)
 
 
 class SealedWriter:
     """Writes one file from its beginning to its end; until `finish` it counts for nothing."""
 
-    def __init__(self, path: Path, key: bytes, name: str) -> None:
+    def __init__(self, path: Path, sealing: Sealing, name: str) -> None:
         self.path = path
         self.size = 0
-        self._key = key
+        self._key, self._header = sealing.new_key(name)
         self._name = name
+        self._has_key = False  # on the disk: what breaks off leaves none
         self._part = bytearray()
         self._frames = 0
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # a file that nobody holds is an orphan
+        os.lseek(self._descriptor, HEADER_BYTES, os.SEEK_SET)
 
     def write(self, data: bytes) -> None:
         """Take more of the content. Raises OSError."""
@@ -70,6 +125,8 @@ class SealedWriter:
     def finish(self) -> None:
         """Make the content durable; its name is the caller's. Raises OSError."""
         self._add(bytes(self._part), last=True)
+        self._has_key = True
+        os.pwrite(self._descriptor, self._header, 0)
         os.fsync(self._descriptor)
         self.close()
 
@@ -80,16 +137,20 @@ class SealedWriter:
 
     def discard(self) -> None:
         self.close()
-        self.path.unlink(missing_ok=True)
+        if self._has_key:
+            destroy(self.path)
+        else:
+            self.path.unlink(missing_ok=True)
 
     def _add(self, data: bytes, *, last: bool) -> None:
         write_frame(self._descriptor, seal(self._key, data, _place(self._name, self._frames, last=last)))
         self._frames += 1
 
 
-def read_sealed(path: Path, key: bytes, name: str) -> Iterator[bytes]:
+def read_sealed(path: Path, sealing: Sealing, name: str) -> Iterator[bytes]:
     """Yield the content of a finished file, a frame at a time. Raises Damaged, also when its end is missing."""
     with path.open("rb") as file:
+        key = sealing.key_in(file.read(HEADER_BYTES), name)
         following = next_frame(file.read(_LENGTH), file.read)
         number = 0
         while following is not None:
@@ -123,3 +184,22 @@ def next_frame(length: bytes, read: Callable[[int], bytes]) -> bytes | None:
 
 def _place(name: str, number: int, *, last: bool) -> bytes:
     return f"{name} {number} {'last' if last else 'more'}".encode()
+
+
+def _open(path: Path) -> int | None:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+
+
+def _close(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def _destroy_if_last(descriptor: int | None) -> None:
+    """Overwrite the key of an open file that has no name any more."""
+    if descriptor is not None and not os.fstat(descriptor).st_nlink:
+        os.pwrite(descriptor, bytes(HEADER_BYTES), 0)
+        os.fdatasync(descriptor)

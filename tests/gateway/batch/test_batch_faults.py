@@ -183,6 +183,7 @@ async def test_a_word_to_cancel_what_has_ended_is_swept(stage: Stage, opens: Ope
     async with office.openai() as client:
         made = await office.submit(client, a_line("a"))
         await office.until_over(client, made.id)
+        await until(lambda: office.kept("input") == [])
         record = office.archive.batches.find("blue", made.id)
         assert record is not None
         office.archive.batches.ask_to_cancel(record)

@@ -73,7 +73,7 @@ def kept(folder: Path, batch_id: str) -> set[str]:
     """Return the lines whose results a dead gateway has kept."""
     (path,) = (folder / "state" / "content").rglob(f"{batch_id}.log")
     sealing = Sealing(sha256(CONTENT_SECRET.encode()).digest())
-    file = LogFile(path, sealing.key_of(batch_id), batch_id)
+    file = LogFile(path, sealing, batch_id)
     found = {f"line-{entry.line}" for entry in file.open() if entry.is_result}
     file.close()
     return found

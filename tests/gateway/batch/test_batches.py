@@ -22,7 +22,7 @@ def has_sent(replica: ScriptedReplica, number: int) -> bool:
 def died_over(office: Office, batch_id: str, *, times: int) -> None:
     """Write what gateways leave that die while the first line is under way."""
     path = office.archive.files.folder("blue") / f"{batch_id}.log"
-    file = LogFile(path, office.archive.files.sealing.key_of(batch_id), batch_id)
+    file = LogFile(path, office.archive.files.sealing, batch_id)
     assert list(file.open()) == []
     file.append([Entry("begun", 1)] * times)
     file.close()

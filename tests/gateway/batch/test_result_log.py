@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 from controlplane.gateway.batch.result_log import Entry, LogFile
+from controlplane.gateway.batch.sealed import HEADER_BYTES, Sealing
 
-KEY = b"k" * 32
+SEALING = Sealing(b"k" * 32)
 TEN = [Entry("answered", number, b"x" * 50) for number in range(1, 11)]
 
 
 def reopened(path: Path) -> tuple[LogFile, list[int]]:
     """Return a log and the lines it knows."""
-    log = LogFile(path, KEY, "batch_1")
+    log = LogFile(path, SEALING, "batch_1")
     return log, [entry.line for entry in log.open()]
 
 
@@ -28,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_damaged_frame_costs_its_own_line_alone(path: Path):
     content = bytearray(path.read_bytes())
-    content[2 * len(content) // 10 - 1] ^= 1
+    content[HEADER_BYTES + 2 * (len(content) - HEADER_BYTES) // 10 - 1] ^= 1
     path.write_bytes(content)
 
     log, known = reopened(path)
@@ -59,3 +60,15 @@ def test_what_a_cut_write_left_is_cut_off(path: Path, harm: Callable[[bytes], by
 
     assert known in ([*range(1, 11)], [*range(1, 10)])
     assert reopened(path)[1] == [*known, 11]
+
+
+@pytest.mark.parametrize("header", [bytes(HEADER_BYTES), b"", b"cut"])
+def test_a_log_whose_key_is_lost_begins_anew(path: Path, header: bytes):
+    path.write_bytes(header + path.read_bytes()[HEADER_BYTES:] * (len(header) == HEADER_BYTES))
+
+    log, known = reopened(path)
+    log.append(TEN[:3])
+    log.close()
+
+    assert known == []
+    assert reopened(path)[1] == [1, 2, 3]
