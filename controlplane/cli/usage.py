@@ -14,6 +14,8 @@ from controlplane.kit.errors import BadInput
 
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 GPU_WORDS = ("project", "type", "node", "job")
+TIME_WORDS = ("day", "hour")  # as many as are kept
+MOST_ROWS = 50
 TOKEN_WORDS = get_args(RequestsBy)
 FORGOTTEN = {
     "run": "requests are kept one by one for 90 days: of runs nothing is known before",
@@ -36,6 +38,10 @@ def usage(
         ),
     ] = "project",
     tokens: Annotated[bool, typer.Option("--tokens", help="Tokens and requests, not GPU-seconds.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help=f"Of tokens, so many rows; {MOST_ROWS}, and every day or hour.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Of tokens, every row.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show what was used, most first: GPU-seconds, or tokens. What still runs on GPUs counts up to now."""
@@ -45,9 +51,14 @@ def usage(
     asked = {"project": project, "since": _time(since).isoformat(), "by": by}
     if until:
         asked["until"] = _time(until).isoformat()
+    of_tokens = tokens or by not in GPU_WORDS
+    if not of_tokens and (limit or everything):
+        raise BadInput(f"GPU-seconds by {by} are told whole", remedy="leave --limit and --all out, or add --tokens")
+    whole = everything or (limit is None and by in TIME_WORDS)
     with connect_as(context, SchedulerClient) as client:
-        if tokens or by not in GPU_WORDS:
-            _show_tokens(client.report_requests(**asked), _time(since), as_json=as_json)
+        if of_tokens:
+            found = client.report_requests(None if whole else limit or MOST_ROWS, **asked)
+            _show_tokens(found, _time(since), as_json=as_json)
         else:
             _show_gpus(client.report_usage(**asked), as_json=as_json)
 
@@ -78,6 +89,8 @@ def _show_tokens(found: RequestsUsage, asked_since: datetime, *, as_json: bool) 
         ("FIRST TOKEN S", "first_token_s"),
     ]
     show(found.rows, columns, as_json=False, empty="no request ended in that time")
+    if found.more:
+        say(f"and {found.more} more by {found.by}; see them with --limit {len(found.rows) + found.more} or --all")
     untold = sum(row.untold for row in found.rows)
     if untold:
         say(f"of {untold} requests the replica told no tokens; what was sent of their streams is counted instead")

@@ -92,6 +92,7 @@ class RequestsUsage(Answer):
 
     Hours before `known_since` are kept no longer: their days count whole, and `since` and `until` are theirs then. By
     run nothing before `known_since` is known, and `since` is not before it.
+    The first rows: most tokens first, days and hours in their order. `more` follow, from `cursor` on.
     """
 
     by: RequestsBy
@@ -100,6 +101,8 @@ class RequestsUsage(Answer):
     until: AwareDatetime
     known_since: AwareDatetime
     rows: tuple[RequestsRow, ...]
+    more: int = 0
+    cursor: str | None = None
 
 
 class Usage(Answer):

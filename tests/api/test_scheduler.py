@@ -14,6 +14,7 @@ from controlplane.domains.shares import service as shares
 from controlplane.domains.shares.types import ShareKind
 from controlplane.engines.scheduler import Account, UsedGpus
 from controlplane.gateway.records import Opened, Outcome
+from controlplane.kit.paging import to_cursor
 from tests.domains.metering.test_spools import lines, ship
 from tests.support.control_plane import ControlPlane
 from tests.support.table_scheduler import TableScheduler
@@ -142,6 +143,24 @@ async def test_a_report_of_requests_says_from_when_on_hours_are_known(plane, adm
     assert old["since"] == "2021-02-03T00:00:00Z"
     assert timedelta(days=399) <= plane.clock.now() - datetime.fromisoformat(old["known_since"]) <= timedelta(days=400)
     assert [row["tokens_in"] for row in old["rows"]] == [147]
+
+
+@pytest.mark.parametrize("by", ["run", "project"])
+async def test_a_report_of_many_names_is_told_in_pages(plane, admin, requests, by):
+    first = (await get(plane, admin, "/usage/requests", by=by, limit="1")).json()
+    later = (await get(plane, admin, "/usage/requests", by=by, cursor=first["cursor"])).json()
+    whole = (await get(plane, admin, "/usage/requests", by=by)).json()
+
+    assert (len(first["rows"]), first["more"]) == (1, len(whole["rows"]) - 1)
+    assert first["rows"] + later["rows"] == whole["rows"]
+    assert (later["more"], later["cursor"], whole["cursor"]) == (0, None, None)
+
+
+@pytest.mark.parametrize("after", ["x", "run_lab", "-1/a", "1234567890123456789012/a"])
+async def test_a_cursor_that_no_report_gave_is_refused(plane, admin, after):
+    answer = await get(plane, admin, "/usage/requests", by="run", cursor=to_cursor(after))
+
+    assert answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
 
 
 async def test_a_tenant_sees_the_tokens_of_its_own_project_alone(plane, requests):

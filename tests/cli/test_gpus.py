@@ -1,60 +1,22 @@
 """redoubt gpu against a real API on loopback."""
 
-import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from controlplane.domains.audit.types import Role
 from tests.support.control_plane import ControlPlane, make_report
-
-REDOUBT = Path(sys.executable).parent / "redoubt"
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-
-class Desk:
-    def __init__(self, profile: Path) -> None:
-        self.profile = profile
-
-    async def run(self, *words: str) -> Done:
-        running = await asyncio.create_subprocess_exec(
-            str(REDOUBT),
-            *words,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={"PATH": "/usr/bin:/bin", "REDOUBT_PROFILE": str(self.profile), "NO_COLOR": "1", "COLUMNS": "250"},
-        )
-        out, err = await running.communicate()
-        return Done(running.returncode or 0, out.decode(), err.decode())
+from tests.support.desk import Desk, open_desk
 
 
 @pytest.fixture
 async def desk(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Desk]:
     """Give an operator's desk; gpu1 reports four GPUs, two on each NUMA node and island."""
     await report(plane)
-    server = uvicorn.Server(uvicorn.Config(plane.admin_app, port=0, lifespan="off", log_level="warning"))
-    task = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn tells it in no other way
-        await asyncio.sleep(0.01)
-    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    profile = tmp_path / "profile.json"
-    profile.write_text(json.dumps({"url": url, "token": await plane.person(Role.OPERATOR)}))
-    profile.chmod(0o600)
-    yield Desk(profile)
-    server.should_exit = True
-    await task
+    async with open_desk(plane, await plane.person(Role.OPERATOR), tmp_path) as desk:
+        yield desk
 
 
 async def report(plane: ControlPlane, count: int = 4) -> None:

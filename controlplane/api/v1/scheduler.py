@@ -6,12 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 
+from controlplane.api.v1.paging import Paged
 from controlplane.contracts import scheduler as shapes
 from controlplane.domains.metering.types import Requests
 from controlplane.domains.scheduler import service as scheduler
 from controlplane.domains.scheduler.rules.plan import describe, things_of
 from controlplane.domains.scheduler.tables import ApplyAsk
 from controlplane.domains.scheduler.types import RequestsBy, Situation, UsageBy
+from controlplane.kit.paging import to_cursor
 from controlplane.web.actor import Person
 from controlplane.web.transaction import Transaction
 
@@ -84,13 +86,23 @@ async def report_requests(
     since: Annotated[AwareDatetime, Query()] = BEGINNING,
     until: Annotated[AwareDatetime | None, Query()] = None,
     by: Annotated[shapes.RequestsBy, Query()] = "team",
+    page: Paged,
 ) -> shapes.RequestsUsage:
-    """Return tokens and requests of inference, grouped, by the hours that begin between two times."""
-    found = await scheduler.report_requests(tx, actor, project=project, since=since, until=until, by=RequestsBy(by))
+    """Return a page of tokens and requests of inference, grouped, by the hours that begin between two times."""
+    found = await scheduler.report_requests(
+        tx, actor, project=project, since=since, until=until, by=RequestsBy(by), page=page
+    )
     rows = tuple(_to_requests(key, sums) for key, sums in found.rows)
     reach = found.reach
     return shapes.RequestsUsage(
-        by=by, project=found.project, since=reach.since, until=reach.until, known_since=reach.known_since, rows=rows
+        by=by,
+        project=found.project,
+        since=reach.since,
+        until=reach.until,
+        known_since=reach.known_since,
+        rows=rows,
+        more=found.more,
+        cursor=None if found.after is None else to_cursor(found.after),
     )
 
 

@@ -11,7 +11,7 @@ from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import Actor, Role
 from controlplane.domains.keys import service as keys
 from controlplane.domains.metering import rules, store
-from controlplane.domains.metering.types import Place, Reach, Requests, Spent, UsageOf, UsedTime, from_us
+from controlplane.domains.metering.types import After, Place, Ranked, Reach, Spent, UsageOf, UsedTime, from_us
 from controlplane.domains.policy import service as policy
 from controlplane.engines.scheduler import UsedGpus
 from controlplane.kit.tx import Tx
@@ -64,14 +64,25 @@ async def usage_known_until(tx: Tx) -> datetime | None:
     return await store.find_known_until(tx)
 
 
-async def sum_requests(
-    tx: Tx, *, since: datetime, until: datetime, of: UsageOf, shares: Sequence[str] | None
-) -> tuple[Reach, dict[str, Requests]]:
-    """Return what requests used in the hours that begin between two times, of these shares or of all."""
+async def rank_requests(
+    tx: Tx,
+    *,
+    since: datetime,
+    until: datetime,
+    of: UsageOf,
+    shares: Sequence[str] | None,
+    limit: int | None = None,
+    after: After | None = None,
+) -> tuple[Reach, Ranked]:
+    """Return what requests used in the hours that begin between two times, of these shares or of all.
+
+    Most tokens first, and days and hours in their order. Without a `limit` there may be as many rows as names.
+    """
     asked = rules.reach(of, since=since, until=until, now=tx.now)
     if of is UsageOf.RUN:
-        return asked, await store.sum_runs(tx, asked, shares=shares)
-    return asked, await store.sum_requests(tx, rules.parts_of(asked, of), of=of, shares=shares)
+        return asked, await store.rank_runs(tx, asked, shares=shares, limit=limit, after=after)
+    parts = rules.parts_of(asked, of)
+    return asked, await store.rank_sums(tx, parts, of=of, shares=shares, limit=limit, after=after)
 
 
 async def forget_old_requests(tx: Tx, actor: Actor) -> None:

@@ -1,8 +1,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, case, cast, delete, false, func, literal, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Select, case, cast, delete, false, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from controlplane.contracts.spool import Outcome
@@ -15,11 +16,23 @@ from controlplane.domains.metering.tables import (
     InferenceSum,
     UsageImport,
 )
-from controlplane.domains.metering.types import Part, Place, Reach, Requests, Spent, UsageOf, UsedTime, from_us
+from controlplane.domains.metering.types import (
+    After,
+    Part,
+    Place,
+    Ranked,
+    Reach,
+    Requests,
+    Spent,
+    UsageOf,
+    UsedTime,
+    from_us,
+)
 from controlplane.engines.scheduler import UsedGpus
 from controlplane.kit.tx import Tx, any_of
 
 ONLY = 1
+SUMMED = [field.name for field in fields(Requests)]
 AT_ONCE = 500  # rows a statement
 
 
@@ -93,22 +106,21 @@ async def add_to_sums(tx: Tx, sums: Mapping[Cell, Requests]) -> None:
     if not sums:
         return
     upsert = insert(InferenceSum).values([asdict(cell) | asdict(more) for cell, more in sums.items()])
-    names = [field.name for field in fields(Requests)]
-    grown = {name: getattr(InferenceSum, name) + upsert.excluded[name] for name in names}
+    grown = {name: getattr(InferenceSum, name) + upsert.excluded[name] for name in SUMMED}
     keys = [field.name for field in fields(Cell)]
     await tx.session.execute(upsert.on_conflict_do_update(index_elements=keys, set_=grown))
 
 
-async def sum_requests(
-    tx: Tx, parts: Sequence[Part], *, of: UsageOf, shares: Sequence[str] | None
-) -> dict[str, Requests]:
+async def rank_sums(
+    tx: Tx, parts: Sequence[Part], *, of: UsageOf, shares: Sequence[str] | None, limit: int | None, after: After | None
+) -> Ranked:
     """Add up hours and days. Of hours, one that is known by its day alone is told as that day."""
-    key = _key_of(of)
-    columns = [func.sum(getattr(InferenceSum, field.name)).cast(BigInteger) for field in fields(Requests)]
-    query = select(key, *columns).where(or_(false(), *map(_lies_within, parts))).group_by(key)
+    key = _key_of(of).label("key")
+    sums = [func.sum(getattr(InferenceSum, name)).cast(BigInteger).label(name) for name in SUMMED]
+    query = select(key, *sums).where(or_(false(), *map(_lies_within, parts))).group_by(key)
     if shares is not None:
-        query = query.where(InferenceSum.share.in_(shares))
-    return {str(name): Requests(*sums) for name, *sums in (await tx.session.execute(query)).tuples()}
+        query = query.where(InferenceSum.share == any_of(shares))
+    return await _rank(tx, query, by_time=of in (UsageOf.DAY, UsageOf.HOUR), limit=limit, after=after)
 
 
 def _lies_within(part: Part) -> ColumnElement[bool]:
@@ -116,7 +128,9 @@ def _lies_within(part: Part) -> ColumnElement[bool]:
     return (InferenceSum.span == part.span) & (begins >= part.since) & (begins < part.until)
 
 
-async def sum_runs(tx: Tx, asked: Reach, *, shares: Sequence[str] | None) -> dict[str, Requests]:
+async def rank_runs(
+    tx: Tx, asked: Reach, *, shares: Sequence[str] | None, limit: int | None, after: After | None
+) -> Ranked:
     """Add up single requests: runs are too many for sums of their own, and over when their requests are forgotten."""
     row = InferenceRequest
     told_nothing = row.estimated | (row.tokens_in.is_(None) & (row.result != "failed"))
@@ -126,16 +140,33 @@ async def sum_runs(tx: Tx, asked: Reach, *, shares: Sequence[str] | None) -> dic
         "untold": func.count().filter(told_nothing),
         "ttft_calls": func.count(row.ttft_us),
     }
-    names = [field.name for field in fields(Requests)]
     sums = [
-        (counts[name] if name in counts else func.coalesce(func.sum(getattr(row, name)), 0)).cast(BigInteger)
-        for name in names
+        (counts[name] if name in counts else func.coalesce(func.sum(getattr(row, name)), 0))
+        .cast(BigInteger)
+        .label(name)
+        for name in SUMMED
     ]
     lies_within = (row.ended_at >= asked.since) & (row.ended_at < asked.until)
-    query = select(row.run, *sums).where(lies_within, row.run != "").group_by(row.run)
+    query = select(row.run.label("key"), *sums).where(lies_within, row.run != "").group_by(row.run)
     if shares is not None:
-        query = query.where(row.share.in_(shares))
-    return {name: Requests(*numbers) for name, *numbers in (await tx.session.execute(query)).tuples()}
+        query = query.where(row.share == any_of(shares))
+    return await _rank(tx, query, by_time=False, limit=limit, after=after)
+
+
+async def _rank(
+    tx: Tx, grouped: Select[Any], *, by_time: bool, limit: int | None, after: After | None
+) -> Ranked:  # `Any`: a key and the sums of SUMMED
+    """Return the first rows after one, and how many follow them: the database ranks, and no more leave it."""
+    rows = grouped.subquery()
+    key, tokens = rows.c.key, rows.c.tokens_in + rows.c.tokens_out
+    query = select(func.count().over(), key, *(rows.c[name] for name in SUMMED)).limit(limit)
+    query = query.order_by(key) if by_time else query.order_by(tokens.desc(), key)
+    if after is not None:
+        later = key > after.key
+        query = query.where(later if by_time else (tokens < after.tokens) | ((tokens == after.tokens) & later))
+    found = (await tx.session.execute(query)).all()
+    left = found[0][0] if found else 0
+    return Ranked(tuple((name, Requests(*sums)) for _, name, *sums in found), left - len(found))
 
 
 async def delete_requests_before(tx: Tx, at: datetime) -> None:

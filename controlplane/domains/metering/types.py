@@ -103,6 +103,22 @@ class Requests:
 
 
 @dataclass(frozen=True)
+class After:
+    """The row that a page of ranked requests follows: most tokens first, then by key; time by key alone."""
+
+    tokens: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Requests added up, in the order of their ranking; `more` rows follow."""
+
+    rows: tuple[tuple[str, Requests], ...]
+    more: int
+
+
+@dataclass(frozen=True)
 class UsedTime:
     """What the starts of one run on one node used within a time that was asked for; `running` are those not over."""
 

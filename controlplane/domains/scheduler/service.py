@@ -7,11 +7,12 @@ from controlplane.domains.allocation import service as allocation
 from controlplane.domains.audit import service as audit
 from controlplane.domains.audit.types import Actor
 from controlplane.domains.metering import service as metering
+from controlplane.domains.metering.types import UsageOf
 from controlplane.domains.policy import service as policy
 from controlplane.domains.policy.types import Resource
 from controlplane.domains.scheduler import store
 from controlplane.domains.scheduler.rules.plan import compare
-from controlplane.domains.scheduler.rules.usage import asked_of, group, group_requests
+from controlplane.domains.scheduler.rules.usage import cursor_after, group, group_requests, of_shares, read_after
 from controlplane.domains.scheduler.tables import ApplyAsk
 from controlplane.domains.scheduler.types import RequestsBy, RequestsReport, Situation, UsageBy, UsageReport
 from controlplane.domains.shares import service as shares
@@ -19,6 +20,7 @@ from controlplane.domains.shares.types import Share
 from controlplane.engines.scheduler import SchedulerState
 from controlplane.kit.errors import BadInput, NotFound
 from controlplane.kit.ids import new_id
+from controlplane.kit.paging import Page
 from controlplane.kit.tx import Tx
 
 
@@ -80,16 +82,23 @@ async def report_usage(
 
 
 async def report_requests(
-    tx: Tx, actor: Actor, *, project: str, since: datetime, until: datetime | None, by: RequestsBy
+    tx: Tx, actor: Actor, *, project: str, since: datetime, until: datetime | None, by: RequestsBy, page: Page
 ) -> RequestsReport:
-    """Return what requests used between two times, grouped; a tenant sees its own project alone."""
+    """Return a page of what requests used between two times, grouped; a tenant sees its own project alone."""
     project = project or actor.project
     await policy.require(tx, actor, "usage.read", Resource("usage", project or "site", project=project))
     ends_at = until or tx.now
     known = {share.name: share for share in await shares.list_all_shares(tx)}
     names = _names_of(project, ends_at, since, known)
-    reach, sums = await metering.sum_requests(tx, since=since, until=ends_at, of=asked_of(by), shares=names)
-    return RequestsReport(by, project, reach, group_requests(sums, by, known))
+    after = read_after(page.after)
+    if of_shares(by):
+        reach, sums = await metering.rank_requests(tx, of=UsageOf.SHARE, since=since, until=ends_at, shares=names)
+        ranked = group_requests(sums.rows, by, known, limit=page.limit, after=after)
+    else:
+        reach, ranked = await metering.rank_requests(
+            tx, of=UsageOf(by), since=since, until=ends_at, shares=names, limit=page.limit, after=after
+        )
+    return RequestsReport(by, project, reach, ranked.rows, ranked.more, cursor_after(ranked))
 
 
 def _names_of(project: str, ends_at: datetime, since: datetime, known: Mapping[str, Share]) -> list[str] | None:

@@ -92,12 +92,17 @@ class RequestsBy(StrEnum):
 
 @dataclass(frozen=True)
 class RequestsReport:
-    """Requests of one grouping between two times, as gateways told of them; "" is what nobody named."""
+    """Requests of one grouping between two times, as gateways told of them; "" is what nobody named.
+
+    `more` rows follow those of this page; `after` says where, None at the end.
+    """
 
     by: RequestsBy
     project: str
     reach: Reach
     rows: tuple[tuple[str, Requests], ...]
+    more: int
+    after: str | None
 
 
 @dataclass(frozen=True)

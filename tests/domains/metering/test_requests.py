@@ -14,6 +14,7 @@ from controlplane.domains.audit.types import SYSTEM
 from controlplane.domains.metering import rules, service
 from controlplane.domains.metering.tables import InferenceRequest, InferenceSum
 from controlplane.domains.metering.types import Reach, Requests, UsageOf
+from controlplane.domains.scheduler.rules.usage import cursor_after, read_after
 from controlplane.gateway.records import Opened, Result
 from controlplane.gateway.records import Outcome as Line
 from tests.domains.metering.test_spools import AT_US, BOOT, lines, ship
@@ -23,13 +24,13 @@ BEGAN = datetime.fromtimestamp(AT_US / 1e6, UTC).replace(minute=0, second=0, mic
 HOUR_US = 3_600_000_000
 
 
-def outcome(request: str, *, at_us: int = AT_US, project="lab", result="answered", **told: Any) -> Line:
+def outcome(request: str, *, at_us: int = AT_US, project="lab", key="key_a", result="answered", **told: Any) -> Line:
     facts: dict[str, Any] = {
         "workflow": "billing", "agent": "reader", "model": "tiny", "zone": "north", "tokens_cached": 4, "tokens_in": 7,
         "tokens_out": 3,
     }  # fmt: skip
     return Line(
-        at_us=at_us, bytes_out=20, code="", duration_us=900, endpoint="chat", key="key_a", project=project,
+        at_us=at_us, bytes_out=20, code="", duration_us=900, endpoint="chat", key=key, project=project,
         replica="replica_a", request=request, result=result, status=200,
         **(facts | told),
     )  # fmt: skip
@@ -39,8 +40,8 @@ async def used(plane: ControlPlane, of: UsageOf, *, hours: int = 48, **asked: An
     async with plane.database.transaction() as tx:
         until = BEGAN + timedelta(hours=hours)
         facts: dict[str, Any] = {"since": BEGAN, "until": until, "of": of, "shares": None}
-        _, sums = await service.sum_requests(tx, **(facts | asked))
-        return sums
+        _, ranked = await service.rank_requests(tx, **(facts | asked))
+        return dict(ranked.rows)
 
 
 async def test_a_request_is_one_row_with_all_that_was_told_and_the_same_line_again_is_none(plane: ControlPlane):
@@ -86,6 +87,33 @@ async def test_tokens_are_added_up_by_what_was_asked_for(plane: ControlPlane, of
     await ship(plane, 2, spool[2:])
 
     assert {key: sums.tokens_in for key, sums in (await used(plane, of)).items()} == keys
+
+
+@pytest.mark.parametrize("of", [UsageOf.RUN, UsageOf.KEY, UsageOf.HOUR])
+async def test_pages_tell_each_row_once_and_how_many_follow(plane: ControlPlane, of: UsageOf):
+    told = [
+        outcome(f"req_{n}", run=f"run-{n}", key=f"key_{n}", at_us=AT_US + n * HOUR_US, tokens_in=(n * 7) % 4)
+        for n in range(5)
+    ]
+    await ship(plane, 0, lines(Opened(at_us=AT_US, node="gw1"), *told))
+    whole = list((await used(plane, of)).items())
+
+    paged: list[tuple[str, Requests]] = []
+    follow: list[int] = []
+    after = None
+    while not follow or follow[-1]:
+        async with plane.database.transaction() as tx:
+            until = BEGAN + timedelta(hours=48)
+            asked: dict[str, Any] = {"since": BEGAN, "until": until, "of": of, "shares": None}
+            _, page = await service.rank_requests(tx, **asked, limit=2, after=after)
+        paged += page.rows
+        follow.append(page.more)
+        after = read_after(cursor_after(page))
+
+    assert paged == whole
+    assert (len(whole), follow) == (5, [3, 1, 0])
+    ranks = [(-sums.tokens_in, key) for key, sums in whole]
+    assert of is UsageOf.HOUR or ranks == sorted(ranks)
 
 
 async def test_only_the_shares_and_the_time_asked_for_count(plane: ControlPlane):

@@ -4,9 +4,12 @@ from collections.abc import Iterable, Mapping
 from typing import assert_never
 
 from controlplane.domains.fleet.rules import gpu_type
-from controlplane.domains.metering.types import Requests, UsageOf, UsedTime
+from controlplane.domains.metering.types import After, Ranked, Requests, UsedTime
 from controlplane.domains.scheduler.types import RequestsBy, UsageBy, UsageRow
 from controlplane.domains.shares.types import Share, ShareKind
+from controlplane.kit.errors import BadInput
+
+LONGEST = 18  # digits of a sum that the database can hold
 
 
 def group(used: Iterable[UsedTime], by: UsageBy, projects: Mapping[str, str]) -> tuple[UsageRow, ...]:
@@ -21,22 +24,50 @@ def group(used: Iterable[UsedTime], by: UsageBy, projects: Mapping[str, str]) ->
     return tuple(sorted(found.values(), key=lambda row: (-row.gpu_seconds, row.key)))
 
 
-def asked_of(by: RequestsBy) -> UsageOf:
-    """Return what to add up by: a project and a team are found by the share of the key."""
-    return UsageOf.SHARE if by in (RequestsBy.PROJECT, RequestsBy.TEAM) else UsageOf(by)
+def of_shares(by: RequestsBy) -> bool:
+    """Say whether it is found by the share of the key: of these there are as many as people made."""
+    return by in (RequestsBy.PROJECT, RequestsBy.TEAM)
 
 
 def group_requests(
-    sums: Mapping[str, Requests], by: RequestsBy, shares: Mapping[str, Share]
-) -> tuple[tuple[str, Requests], ...]:
-    """Return the rows of a report: time in its order, all else the most tokens first."""
+    sums: Iterable[tuple[str, Requests]],
+    by: RequestsBy,
+    shares: Mapping[str, Share],
+    *,
+    limit: int,
+    after: After | None,
+) -> Ranked:
+    """Add shares up by project or team, and return the first rows after one, most tokens first."""
     found: dict[str, Requests] = {}
-    for name, requests in sums.items():
+    for name, requests in sums:
         key = _request_key(name, by, shares.get(name))
         found[key] = found.get(key, Requests()) + requests
-    if by in (RequestsBy.DAY, RequestsBy.HOUR):
-        return tuple(sorted(found.items()))
-    return tuple(sorted(found.items(), key=lambda row: (-row[1].tokens_in - row[1].tokens_out, row[0])))
+    rows = sorted(found.items(), key=_rank_of)
+    left = [row for row in rows if after is None or _rank_of(row) > (-after.tokens, after.key)]
+    return Ranked(tuple(left[:limit]), max(0, len(left) - limit))
+
+
+def cursor_after(ranked: Ranked) -> str | None:
+    """Return where the rows after these begin."""
+    if not ranked.more:
+        return None
+    tokens, key = _rank_of(ranked.rows[-1])
+    return f"{-tokens}/{key}"
+
+
+def read_after(cursor: str | None) -> After | None:
+    """Read what `cursor_after` said. Raises BadInput."""
+    if cursor is None:
+        return None
+    tokens, slash, key = cursor.partition("/")
+    if not slash or not tokens.isdecimal() or len(tokens) > LONGEST:
+        raise BadInput("the cursor is not one of ours", remedy="start again without a cursor")
+    return After(int(tokens), key)
+
+
+def _rank_of(row: tuple[str, Requests]) -> tuple[int, str]:
+    key, requests = row
+    return -requests.tokens_in - requests.tokens_out, key
 
 
 def _request_key(name: str, by: RequestsBy, share: Share | None) -> str:
