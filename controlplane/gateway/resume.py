@@ -51,7 +51,7 @@ class Recall:
     rest of a character.
     """
 
-    __slots__ = ("_events", "_size", "_text", "finished", "said", "text_only", "tokens")
+    __slots__ = ("_events", "_size", "_text", "said", "text_only", "tokens")
 
     def __init__(self, surface: str) -> None:
         self._text = _TEXT[surface]
@@ -60,7 +60,6 @@ class Recall:
         self.said = b""  # as it stands between the quotes of JSON
         self.tokens = 0
         self.text_only = True
-        self.finished = False
 
     def keep(self, events: bytes) -> None:
         self._events.append(events)
@@ -74,27 +73,31 @@ class Recall:
         words = [word for word in self._text.findall(events) if word]
         self.said += b"".join(words)
         self.tokens += sum(1 if word.isascii() and b"\\u" not in word else len(word) for word in words)
-        self.finished = self.finished or bool(_FINISHED.search(events))
         self.text_only = self.text_only and len(self.said) <= _MOST_SAID and not _NOT_TEXT.search(events)
         if not self.text_only:
             self.said = b""
 
 
 def recall_for(request: Request) -> Recall | None:
-    """Return a memory for a stream that could go on elsewhere."""
+    """Return a memory for a stream that could go on elsewhere: llama.cpp alone sends an event for each token."""
     endpoint, name = request.endpoint, request.surface.name
-    could = len(endpoint.replicas) > 1 and name in _TEXT and request.ask.choices == 1
-    return Recall(name) if could else None
+    could = endpoint.adapter == "llama_cpp" and len(endpoint.replicas) > 1 and request.ask.choices == 1
+    return Recall(name) if could and name in _TEXT else None
 
 
-def continued(body: bytes, recall: Recall, *, most_tokens: int, adapter: str) -> bytes | None:
+def says_why_it_ended(events: bytes) -> bool:
+    """Say whether the model has given its reason to finish in these events."""
+    return _FINISHED.search(events) is not None
+
+
+def continued(body: bytes, recall: Recall, *, most_tokens: int) -> bytes | None:
     """Return a body that goes on where the stream broke, or None where model or sampling do not allow it."""
     recall.condense()
     fields = msgspec.json.decode(body, type=_Fields)
     if not recall.text_only or not recall.said or not _resumable(fields):
         return None
     left = most_tokens - recall.tokens
-    if left < 1 or not _tokens_are_known(fields, adapter) or not _with_said(fields, recall.said):
+    if left < 1 or not _tokens_are_known(fields) or not _with_said(fields, recall.said):
         return None
     for name in ("max_tokens", "max_completion_tokens"):
         if name in fields:
@@ -109,9 +112,9 @@ def _resumable(fields: Mapping[str, msgspec.Raw]) -> bool:
     return not seeded or bytes(fields.get("temperature", b"1")) in _NOTHING - {b"null"}
 
 
-def _tokens_are_known(fields: Mapping[str, msgspec.Raw], adapter: str) -> bool:
-    """Only llama.cpp sends an event for each token, and holds some back where it looks for a stop word."""
-    return adapter == "llama_cpp" and bytes(fields.get("stop", b"null")) in _NOTHING
+def _tokens_are_known(fields: Mapping[str, msgspec.Raw]) -> bool:
+    """An engine that looks for a stop word holds some tokens back."""
+    return bytes(fields.get("stop", b"null")) in _NOTHING
 
 
 def _with_said(fields: _Fields, said: bytes) -> bool:

@@ -4,7 +4,7 @@ from controlplane.gateway import answer, closing
 from controlplane.gateway.chunked import LAST, chunk
 from controlplane.gateway.errors import Refusal
 from controlplane.gateway.request import Request
-from controlplane.gateway.resume import Splice, continued, recall_for
+from controlplane.gateway.resume import Splice, continued, recall_for, says_why_it_ended
 from controlplane.gateway.sse import EventGate
 from controlplane.gateway.surface.generation import without_usage
 from controlplane.gateway.surroundings import Client
@@ -24,6 +24,7 @@ class Stream:
         "_event_bytes",
         "_first",
         "_gate",
+        "_latest",
         "_recall",
         "_request",
         "_splice",
@@ -40,6 +41,7 @@ class Stream:
         self._recall = recall_for(request)
         self._splice: Splice | None = None
         self._first = b""
+        self._latest = (b"", b"")
         self.opened = False
         self.begun = False
         self.lines = 0
@@ -52,6 +54,8 @@ class Stream:
             events = self._splice.mend(events)
         if self._recall is not None:
             self._recall.keep(events)
+        if events:
+            self._latest = (self._latest[1], events)
         return events
 
     def restart(self) -> None:
@@ -66,17 +70,12 @@ class Stream:
             return None
         self.restart()
         self._splice = Splice(self._first, recall)
-        adapter = self._request.endpoint.adapter
-        return continued(body, recall, most_tokens=most_tokens, adapter=adapter)
+        return continued(body, recall, most_tokens=most_tokens)
 
     @property
     def is_finished(self) -> bool:
         """The model has said why it ended; nothing is missing but the end, and a usage that nobody asked for."""
-        recall = self._recall
-        if recall is None or not self._request.ask.hides_usage:
-            return False
-        recall.condense()
-        return recall.finished
+        return self._request.ask.hides_usage and says_why_it_ended(b"".join(self._latest))
 
     @staticmethod
     def within(events: bytes, most_lines: int) -> bytes:
