@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.lock-$(shell cat pyproject.toml locks/dev.lock | sha256sum | cut -c1-16)
 export PYTHONPATH := molecule/shared
 
-.PHONY: setup lock check fix test fuzz site site-down box bench bench-gateway bench-bundle bench-preflight bench-apply bench-audit bench-identity bench-allocation clean
+.PHONY: setup lock check fix test test-vllm fuzz site site-down box bench bench-gateway bench-bundle bench-preflight bench-apply bench-audit bench-identity bench-allocation clean
 
 setup: $(STAMP)
 
@@ -28,6 +28,9 @@ fix: setup
 
 test: setup
 	@tools/test
+
+test-vllm: setup
+	@nice -n 19 $(BIN)/python -m tests.vllm
 
 fuzz: setup
 	@$(BIN)/python -m tests.fuzz

@@ -58,26 +58,26 @@ def _install_nginx() -> list[str]:
         return []
     folder = cache() / "nginx"
     folder.mkdir(parents=True, exist_ok=True)
-    got = _run("apt-get", "download", "nginx", at=folder)
+    got = run("apt-get", "download", "nginx", at=folder)
     packages = list(folder.glob("nginx_*.deb"))
     if got or not packages:
         return [f"nginx: {got or 'no package came'}; install it with apt-get install nginx-light"]
-    return [f"nginx: {reason}" for reason in (_run("dpkg-deb", "-x", str(packages[0]), str(folder)),) if reason]
+    return [f"nginx: {reason}" for reason in (run("dpkg-deb", "-x", str(packages[0]), str(folder)),) if reason]
 
 
 def _install_packages() -> list[str]:
     folder, stamp = cache() / "venv", cache() / "venv/pinned"
     if stamp.exists() and stamp.read_text() == "\n".join(PINNED):
         return []
-    reason = _run(sys.executable, "-m", "venv", "--clear", str(folder))
-    reason = reason or _run(str(folder / "bin/pip"), "install", "-q", *PINNED)
+    reason = run(sys.executable, "-m", "venv", "--clear", str(folder))
+    reason = reason or run(str(folder / "bin/pip"), "install", "-q", *PINNED)
     if reason:
         return [f"vllm-router, sglang-router, litellm: {reason}"]
     stamp.write_text("\n".join(PINNED))
     return []
 
 
-def _run(*command: str, at: Path | None = None) -> str:
+def run(*command: str, at: Path | None = None) -> str:
     """Return "" when it went well, else the last line of what it said."""
     try:
         environment = {**os.environ, **_QUIET}

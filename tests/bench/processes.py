@@ -87,10 +87,15 @@ class Stage:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    for pid in reversed(list(_tree(process.pid))):
+    end_tree(process.pid)
+    process.wait()
+
+
+def end_tree(root: int) -> None:
+    """Kill a process and its descendants, the youngest first."""
+    for pid in reversed(list(_tree(root))):
         with suppress(ProcessLookupError):
             os.kill(pid, 9)
-    process.wait()
 
 
 def measured_python() -> str:
@@ -110,9 +115,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(port: int) -> None:
+def wait_for(port: int, within_s: float = _START_S) -> None:
     """Wait until something listens. Raises TimeoutError."""
-    end = time.monotonic() + _START_S
+    end = time.monotonic() + within_s
     while time.monotonic() < end:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()

@@ -98,14 +98,17 @@ async def test_an_engine_without_the_route_is_said_to_be_so(stage: Stage):
 
 async def test_a_shared_endpoint_does_only_what_its_engine_keeps_apart(stage: Stage):
     gateway = await stage.gateway(await stage.replica())
-    shared = endpoint("chat", ()).model_copy(update={"adapter": "vllm"})
+    shared = endpoint("chat", ()).model_copy(update={"adapter": "vllm", "surfaces": ("messages", "embeddings")})
     alone = shared.model_copy(update={"exclusive": True, "project": "blue"})
-    told = []
+    told, kept_apart = [], []
     for one in (shared, alone):
         gateway.version += 1
         new = snapshot(gateway.version, (), (key(KEY),))
         gateway.hub.adopt(new.model_copy(update={"endpoints": (one,)}))
         async with gateway.client() as client:
-            told.append((await client.post("/v1/messages", content=MESSAGE)).headers["x-redoubt-reason"])
+            vectors = await client.post("/v1/embeddings", content=b'{"model":"chat","input":"hello"}')
+            told.append(vectors.headers["x-redoubt-reason"])
+            kept_apart.append((await client.post("/v1/messages", content=MESSAGE)).headers["x-redoubt-reason"])
 
     assert told == ["surface_not_served", "no_ready_replica"]
+    assert kept_apart == ["no_ready_replica"] * 2

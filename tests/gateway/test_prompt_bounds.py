@@ -17,6 +17,7 @@ def bound_of(body: bytes, path: bytes = CHAT, template: int | None = 20) -> int:
         b'"tools":[{"type":"function","function":{"name":"f"}}]',
         b'"\\u0074ools":[{"type":"function","function":{"name":"f"}}]',
         b'"response_format":{"type":"json_object"}',
+        b'"reasoning_effort":"high"',
     ],
 )
 def test_what_a_template_writes_out_in_its_own_way_is_bounded_by_the_context(field: bytes):

@@ -10,6 +10,7 @@ from controlplane.gateway.directory import Endpoint
 from controlplane.gateway.link import Link
 from controlplane.gateway.replica import Replica
 from controlplane.gateway.request import Request
+from controlplane.gateway.surface.reading import ABSENT, as_bytes
 
 log = structlog.get_logger()
 
@@ -61,7 +62,7 @@ class PromptCounter:
 
     async def _count(self, request: Request, heard: Heard) -> None:
         endpoint = self._endpoint_now(request.endpoint)
-        path = (_LLAMA_CPP if endpoint.adapter == "llama_cpp" else _VLLM).get(request.surface.name)
+        path = _path(request, endpoint.adapter)
         open_ones = [replica for replica in endpoint.replicas if not replica.cut_off]
         tokens = None
         if path is not None and open_ones:
@@ -86,3 +87,11 @@ class PromptCounter:
                 raise
         found = _TOLD.search(body) if body is not None else None
         return int(found[1]) if found is not None else None
+
+
+def _path(request: Request, adapter: str) -> bytes | None:
+    """Return the engine's route that counts such a prompt. vLLM's takes no reasoning effort, and a template may."""
+    if adapter == "llama_cpp":
+        return _LLAMA_CPP.get(request.surface.name)
+    has_effort = as_bytes(getattr(request.ask, "reasoning_effort", ABSENT))
+    return None if has_effort else _VLLM.get(request.surface.name)

@@ -11,7 +11,7 @@ from controlplane.gateway.surface.surface import Ask
 # What a template writes out in its own way, or reads from elsewhere.
 _NOT_TEXT = (
     "tools", "functions", "response_format", "structured_outputs", "chat_template_kwargs", "previous_response_id",
-    "audio", "text", "thinking", "prediction",
+    "audio", "text", "thinking", "prediction", "reasoning", "reasoning_effort",
 )  # fmt: skip
 _TOOLS = frozenset({"tool", "function"})
 _RESULTS = frozenset({"tool_result", "function_call_output"})

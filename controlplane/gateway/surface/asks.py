@@ -10,7 +10,7 @@ from controlplane.gateway.surface.surface import Ask, Orders, Surface
 if TYPE_CHECKING:
     from controlplane.gateway.directory import Endpoint
 
-_UNSALTED_AT_VLLM = frozenset({"messages", "embeddings", "rerank", "score"})  # they take no cache_salt
+_UNSALTED_AT_VLLM = frozenset({"embeddings", "rerank", "score"})  # no salt is sent there
 Prompts = str | list[str | int | list[int]]  # one text, several, one of tokens, several of tokens
 
 
