@@ -1,10 +1,11 @@
 """Whether shipped lines are the next ones of their spool."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from typing import TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -26,6 +27,13 @@ from controlplane.kit.canonical import canonical_json
 REQUESTS_KEPT = timedelta(days=90)
 HOURS_KEPT = timedelta(days=400)  # thirteen months
 DAY = timedelta(days=1)
+OTHER = "(other)"  # no name of a client's: those have no parentheses
+# Pairs of workflow and agent that a project or team has by name in an hour, and in a day. Clients write them into
+# headers, and each is a row that is kept for 400 days, or for ever: no application has so many at work at once, and of
+# one that invents them a year of days is some 0.3 million rows for each of its keys.
+MOST_NAMES = 200
+Slot: TypeAlias = tuple[str, datetime, str]  # span, where it begins, share
+Names: TypeAlias = tuple[str, str]  # workflow and agent
 FAILED = frozenset({"failed", "unknown"})
 _LINE: TypeAdapter[AnyLine] = TypeAdapter(AnyLine)
 
@@ -84,6 +92,14 @@ class Cell:
     model: str
     zone: str
 
+    @property
+    def slot(self) -> Slot:
+        return self.span, self.starts_at, self.share
+
+    @property
+    def names(self) -> Names:
+        return self.workflow, self.agent
+
 
 def add_up(outcomes: Iterable[Outcome]) -> dict[Cell, Requests]:
     """Return what outcomes add to their hours and days, in one order for everybody: two at once cannot deadlock."""
@@ -91,6 +107,46 @@ def add_up(outcomes: Iterable[Outcome]) -> dict[Cell, Requests]:
     for outcome in outcomes:
         for cell in _cells(outcome):
             found[cell] = found.get(cell, Requests()) + _counted(outcome)
+    return dict(sorted(found.items()))
+
+
+def wanted_names(cells: Iterable[Cell]) -> dict[Slot, set[Names]]:
+    """Return what clients call what they do, by where it is added up; slots in one order for everybody."""
+    found: dict[Slot, set[Names]] = {}
+    for cell in cells:
+        found.setdefault(cell.slot, set()).add(cell.names)
+    return dict(sorted(found.items()))
+
+
+def admit(known: Collection[Names], wanted: Iterable[Names], *, most: int = MOST_NAMES) -> dict[Names, Names]:
+    """Return under which names to add up: first come, first served, and the rest under "(other)".
+
+    A workflow or agent that is known keeps its name when it comes with a new partner, and so does who says nothing; so
+    there are never more than four times `most` and four.
+    """
+    own = {names for names in known if OTHER not in names}
+    found = {}
+    for names in sorted(wanted):
+        if names not in own and len(own) < most:
+            own.add(names)
+        found[names] = names if names in own else _folded(names, own)
+    return found
+
+
+def _folded(names: Names, own: Collection[Names]) -> Names:
+    workflow, agent = names
+    if not workflow or any(workflow == other for other, _ in own):
+        return workflow, OTHER if agent else agent
+    return OTHER, agent if not agent or any(agent == other for _, other in own) else OTHER
+
+
+def rename(sums: Mapping[Cell, Requests], names: Mapping[Slot, Mapping[Names, Names]]) -> dict[Cell, Requests]:
+    """Return the same sums under other names, in the one order of `add_up`."""
+    found: dict[Cell, Requests] = {}
+    for cell, requests in sums.items():
+        workflow, agent = names.get(cell.slot, {}).get(cell.names, cell.names)
+        renamed = replace(cell, workflow=workflow, agent=agent)
+        found[renamed] = found.get(renamed, Requests()) + requests
     return dict(sorted(found.items()))
 
 

@@ -3,7 +3,7 @@
 Each line and each start counts once, however often it is told.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from controlplane.contracts.spool import AnyLine, Closed, Denial, Intent, Opened, Outcome, ShipSpool
@@ -96,7 +96,18 @@ async def forget_old_requests(tx: Tx, actor: Actor) -> None:
 
 async def _count(tx: Tx, boot: str, outcomes: Sequence[Outcome]) -> None:
     await store.add_requests(tx, boot, outcomes)
-    await store.add_to_sums(tx, rules.add_up(outcomes))
+    sums = rules.add_up(outcomes)
+    await store.add_to_sums(tx, rules.rename(sums, await _admitted(tx, rules.wanted_names(sums))))
+
+
+async def _admitted(
+    tx: Tx, wanted: Mapping[rules.Slot, Collection[rules.Names]]
+) -> dict[rules.Slot, dict[rules.Names, rules.Names]]:
+    """Return under which names to add up where there are new ones: of two gateways one at a time adds names there."""
+    there = await store.find_names(tx, wanted)
+    new = [slot for slot, names in wanted.items() if any((slot, one) not in there for one in names)]
+    await store.lock_slots(tx, new)
+    return {slot: rules.admit(await store.list_names(tx, slot), wanted[slot]) for slot in new}
 
 
 async def _record(tx: Tx, gateway: Actor, boot: str, line: AnyLine) -> None:

@@ -3,11 +3,26 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, case, cast, delete, false, func, literal, or_, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Select,
+    case,
+    cast,
+    column,
+    delete,
+    exists,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from controlplane.contracts.spool import Outcome
-from controlplane.domains.metering.rules import FAILED, Cell
+from controlplane.domains.metering.rules import FAILED, Cell, Names, Slot
 from controlplane.domains.metering.tables import (
     AmountSpent,
     GatewaySpool,
@@ -99,6 +114,32 @@ async def add_requests(tx: Tx, boot: str, outcomes: Sequence[Outcome]) -> None:
     rows = [_to_row(boot, outcome) for outcome in outcomes]
     if rows:
         await tx.session.execute(insert(InferenceRequest), rows)
+
+
+async def find_names(tx: Tx, wanted: Mapping[Slot, Collection[Names]]) -> set[tuple[Slot, Names]]:
+    """Return which of these have sums: one look at the index for each."""
+    keys = [(*slot, *names) for slot, all_names in wanted.items() for names in all_names]
+    of = [getattr(InferenceSum, name) for name in ("span", "starts_at", "share", "workflow", "agent")]
+    arrays = (literal([key[number] for key in keys], ARRAY(one.type)) for number, one in enumerate(of))
+    asked = func.unnest(*arrays).table_valued(*(column(one.key, one.type) for one in of)).render_derived()
+    same = [one == asked.c[one.key] for one in of]
+    found = (await tx.session.execute(select(*asked.c).where(exists().where(*same)))).tuples()
+    return {((span, starts_at, share), (workflow, agent)) for span, starts_at, share, workflow, agent in found}
+
+
+async def lock_slots(tx: Tx, slots: Sequence[Slot]) -> None:
+    """Let one at a time add names there, in the order of `slots`, before any row of them is locked."""
+    for span, starts_at, share in slots:
+        key = f"usage {span} {starts_at.isoformat()} {share}"
+        await tx.session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, 0))))
+
+
+async def list_names(tx: Tx, slot: Slot) -> list[Names]:
+    """Return the names that have sums there."""
+    span, starts_at, share = slot
+    there = (InferenceSum.span == span) & (InferenceSum.starts_at == starts_at) & (InferenceSum.share == share)
+    query = select(InferenceSum.workflow, InferenceSum.agent).where(there).distinct()
+    return [(workflow, agent) for workflow, agent in (await tx.session.execute(query)).tuples()]
 
 
 async def add_to_sums(tx: Tx, sums: Mapping[Cell, Requests]) -> None:
