@@ -18,7 +18,7 @@ from controlplane.gateway.limits import Limits
 from controlplane.gateway.meter.metrics import Metrics
 from controlplane.gateway.replica import ContextFor, Replica
 from controlplane.gateway.request import Request
-from controlplane.gateway.routing.choose import HOME_BYTES
+from controlplane.gateway.routing.neighbours import Neighbours, NoNeighbours
 from controlplane.gateway.routing.runs import LocalRuns, Runs
 from controlplane.gateway.routing.standing import warm_from
 from controlplane.gateway.spool import Journal
@@ -57,7 +57,7 @@ class Hub:
         self.archive: Archive | None = None
         self.content_fault: BadInput | None = None  # why there is no archive, or nothing goes into it
         self.runs: Runs = LocalRuns()
-        self.home_bytes = HOME_BYTES
+        self.neighbours: Neighbours = NoNeighbours()
         self.clock = clock
         self.time = clock.monotonic  # to the microsecond, and on the base of the loop's
         self.tick = asyncio.get_running_loop().time()
@@ -136,6 +136,7 @@ class Hub:
         for identity, replica in before.items():
             if identity not in after:
                 replica.cut()
+                self.neighbours.part(replica.standing)
 
     def sweep(self) -> None:
         """Act on every time limit that has passed."""
@@ -159,6 +160,7 @@ class Hub:
 
     def _new_replica(self, spec: SnapshotReplica) -> Replica:
         replica = Replica(spec, limits=self.limits, context_for=self._context_for)
+        self.neighbours.join("\0".join(map(str, _identity(spec))), replica.standing)
         replica.tick = self.tick  # a link that is freed before the next sweep has not been idle since the beginning
         if spec.ready_at is not None:
             ready_for_s = (self.clock.now() - spec.ready_at).total_seconds()

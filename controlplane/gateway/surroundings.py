@@ -8,6 +8,7 @@ from controlplane.gateway.errors import Refusal
 from controlplane.gateway.limits import Limits
 from controlplane.gateway.meter.metrics import Metrics
 from controlplane.gateway.request import Request
+from controlplane.gateway.routing.neighbours import Neighbours
 from controlplane.gateway.routing.runs import Runs
 from controlplane.gateway.spool import Journal
 from controlplane.gateway.suspects import Suspects
@@ -46,7 +47,7 @@ class Surroundings(Protocol):
     queues: Queues
     suspects: Suspects
     runs: Runs
-    home_bytes: int
+    neighbours: Neighbours
     metrics: Metrics
 
     def time(self) -> float: ...

@@ -40,7 +40,7 @@ from controlplane.kit.loop import run_every
 from controlplane.main.gateway_files import files_of
 from controlplane.main.gateway_leaves import GatewayLeaves, Loop
 from controlplane.main.gateway_metrics import metrics_of
-from controlplane.main.gateway_node import adopt_and_publish, share_with_workers
+from controlplane.main.gateway_node import adopt_and_publish, memory_of, share_with_workers
 from controlplane.main.settings import ControlPlaneLink, GatewaySettings, read_settings
 
 _POLL_TIMEOUT_S = 5.0
@@ -74,19 +74,22 @@ def run(
     line = _bind(settings)
     if settings.workers == 1:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nobody could take over
-        uvloop.run(_serve(settings, limits, context_for, Start(line)))
+        uvloop.run(_serve(settings, limits, context_for, Start(line), None))
         return 0
     host, port = line.getsockname()[:2]
+    memory = memory_of(settings)
 
     def work(start: Start) -> int:
-        uvloop.run(_serve(read() if read else settings, limits, context_for, start))
+        uvloop.run(_serve(read() if read else settings, limits, context_for, start, memory))
         return 0
 
     lines = [line, *(bind(host, port) for _ in range(settings.workers - 1))]
     return Workers(lines, work, grace_s=limits.drain_s + 5).run()
 
 
-async def _serve(settings: GatewaySettings, limits: Limits, context_for: ContextFor | None, start: Start) -> None:
+async def _serve(
+    settings: GatewaySettings, limits: Limits, context_for: ContextFor | None, start: Start, memory: int | None
+) -> None:
     clock = SystemClock()
     root = settings.state_dir / "spool"
     folder, lock = _make_spool(root)
@@ -94,7 +97,7 @@ async def _serve(settings: GatewaySettings, limits: Limits, context_for: Context
     spool = Spool(SpoolFile(folder, Chain()), opened, most_bytes=settings.spool_bytes)
     leaves = GatewayLeaves(settings)
     hub = Hub(limits=limits, clock=clock, context_for=context_for or leaves.towards, journal=spool)
-    shared = share_with_workers(hub, settings)
+    shared = share_with_workers(hub, settings, memory)
     listener = Listener(start.line, leaves.listening())
     stop = stop_on_signals(limits, relieved=start.lifeline is not None)
     if start.lifeline is not None:

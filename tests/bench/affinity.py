@@ -1,6 +1,7 @@
 """Prefix affinity: chats of many tenants, four engines with small caches, each router in turn, engines fresh.
 
-`python -m tests.bench.affinity [--seconds N] [--per-s N] [--users N]` prints a table and writes affinity.json.
+`python -m tests.bench.affinity [--seconds N] [--per-s N] [--users N] [--workers N]` prints a table and writes
+affinity.json.
 """
 
 import argparse
@@ -20,13 +21,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from controlplane.contracts.snapshot import SignedSnapshot, SnapshotReplica
 from controlplane.kit.crypto import public_pem, sign
 from tests.bench import peers
-from tests.bench.affinity_model import SYSTEM_BYTES, TOKEN_BYTES, Engine, Load, Turn, simulate, turns
+from tests.bench.affinity_model import Load, Turn, turns
+from tests.bench.affinity_simulated import ENGINES, cache_tokens_of, optimum_of
 from tests.bench.measured_site import KEY, settings, snapshot
 from tests.bench.processes import GATEWAY_CORE, LOAD_CORE, Stage, free_port, measured_python, wait_for
 from tests.support.certificates import issue, make_site_ca
 
-ENGINES = 4
-SHARE = 0.44  # of what all live chats hold, in one engine's cache
 ANSWER_TOKENS = 16
 _USAGE = re.compile(rb'"prompt_tokens":(\d+).*?"cached_tokens":(\d+)')
 
@@ -99,7 +99,7 @@ def _request(turn: Turn, key: str) -> bytes:
     return head + b"Authorization: Bearer %b\r\nContent-Length: %d\r\n\r\n" % (key.encode(), len(body)) + body
 
 
-def _gateway(folder: Path, stage: Stage, engines: list[int]) -> int:
+def _gateway(folder: Path, stage: Stage, engines: list[int], workers: int) -> int:
     """Start ours, with keys, policies, budgets, queue, records and metering on; return its port."""
     port, control_plane, signer = free_port(), free_port(), Ed25519PrivateKey.generate()
     files = issue(make_site_ca(folder), "gateway")
@@ -116,7 +116,8 @@ def _gateway(folder: Path, stage: Stage, engines: list[int]) -> int:
     payload = served.model_copy(update={"endpoints": (endpoint,)}).model_dump_json()
     signed = SignedSnapshot(payload=payload, signature=sign(signer, payload.encode()))
     (folder / "state/snapshot.json").write_text(signed.model_dump_json())
-    (folder / "gateway.toml").write_text(settings(folder, files, port, control_plane, free_port(), tls=False))
+    written = settings(folder, files, port, control_plane, free_port(), tls=False)
+    (folder / "gateway.toml").write_text(f"workers = {workers}\n{written}")
     words = (str(folder / "gateway.toml"), "plain", "spool")
     stage.python(GATEWAY_CORE, "tests.bench.gateway_under_test", *words, program=measured_python())
     wait_for(port)
@@ -133,16 +134,16 @@ def _router(name: str, folder: Path, stage: Stage, engines: list[int]) -> tuple[
     return port, peer.key
 
 
-def measure(name: str, load: Load, cache_tokens: int) -> Seen | None:
+def measure(name: str, load: Load, workers: int) -> Seen | None:
     """Run the load through one router, in front of engines that nobody asked before; None when it is not installed."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stage, engines = Stage(folder, stack), [free_port() for _ in range(ENGINES)]
-        stage.python(LOAD_CORE, "tests.bench.affinity_engines", str(cache_tokens), *map(str, engines))
+        stage.python(LOAD_CORE, "tests.bench.affinity_engines", str(cache_tokens_of(load)), *map(str, engines))
         for engine in engines:
             wait_for(engine)
         if name == "redoubt":
-            return asyncio.run(offer(load, [_gateway(folder, stage, engines)], KEY))
+            return asyncio.run(offer(load, [_gateway(folder, stage, engines, workers)], KEY))
         if name == "round robin":
             return asyncio.run(offer(load, engines, KEY))
         found = _router(name, folder, stage, engines)
@@ -154,16 +155,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--per-s", type=float, default=40.0)
     parser.add_argument("--users", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2, help="of our gateway; a site has two")
     parser.add_argument("--json", type=Path, default=Path("affinity.json"))
     asked = parser.parse_args()
     os.sched_setaffinity(0, {LOAD_CORE})
     load = Load(asked.per_s, asked.users, seconds=asked.seconds, answer_tokens=ANSWER_TOKENS)
-    chats = load.users * load.turns * load.turn_bytes / 2
-    cache_tokens = int(SHARE * load.tenants * (SYSTEM_BYTES + chats) / TOKEN_BYTES)
-    optimum = simulate(load, [Engine(10**12)], lambda _turn, _now: (0, lambda _at: None, lambda *_: None)).hit
+    optimum = optimum_of(load)
     rows = {"offline optimum (one endless cache)": {"cached": round(optimum, 4)}}
     for name in ("round robin", peers.SGLANG_ROUTER, "redoubt"):
-        seen = measure(name, load, cache_tokens)
+        seen = measure(name, load, asked.workers)
         if seen is not None:
             rows[name] = seen.row(optimum)
     asked.json.write_text(json.dumps({"load": vars(asked) | {"json": str(asked.json)}, "rows": rows}, indent=1))

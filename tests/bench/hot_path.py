@@ -11,6 +11,7 @@ import cProfile
 import pstats
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,8 +27,10 @@ from controlplane.gateway.client_connection import ClientConnection
 from controlplane.gateway.hub import Hub
 from controlplane.gateway.limits import Limits
 from controlplane.gateway.link import Link
+from controlplane.gateway.node_page import make_memory
 from controlplane.gateway.records import Chain, Denial, Intent, Outcome
 from controlplane.gateway.replica import Replica
+from controlplane.gateway.routing.neighbours import NodeNeighbours
 from controlplane.gateway.routing.runs import SharedRuns
 from controlplane.gateway.shared_table import SharedTable
 from controlplane.gateway.spool import Waiter
@@ -35,17 +38,22 @@ from controlplane.kit.clock import SystemClock
 from tests.bench.load import request
 from tests.bench.measured_site import KEY, snapshot
 from tests.bench.mock_engine import EVENTS, LAST, PLAIN, STREAM, STREAM_HEAD
+from tests.support.pages import PageInProcess
 
 _REPETITIONS = 40
 _REQUESTS = 200
 _PLENTY = 2**52
+_TURNS = count()
 
 
 class Wire:
     """A transport that keeps nothing."""
 
+    turn = -1
+
     def write(self, data: bytes) -> None:
         self.wrote = data
+        self.turn = next(_TURNS)
 
     def is_closing(self) -> bool:
         return False
@@ -69,13 +77,21 @@ class Lines:
 
 
 class Bench:
-    """One client, one link to a replica, and everything between them."""
+    """One client, a link to every replica, and everything between them.
 
-    def __init__(self, folder: Path) -> None:
+    Where there are several replicas, there is a second worker too, that says nothing.
+    """
+
+    def __init__(self, folder: Path, replicas: int = 1) -> None:
         journal: Any = Lines()
         self._hub = Hub(limits=Limits(), clock=SystemClock(), context_for=lambda _: None, journal=journal)
-        spec = SnapshotReplica(replica_id="replica_bench", host="127.0.0.1", port=9, certificate_pem="")
-        self._hub.adopt(snapshot((spec,)))
+        if replicas > 1:
+            self._hub.neighbours = _beside_another_worker()
+        specs = [
+            SnapshotReplica(replica_id=f"replica_{number}", host="127.0.0.1", port=9, certificate_pem="")
+            for number in range(replicas)
+        ]
+        self._hub.adopt(snapshot(tuple(specs)))
         self._hub.runs = SharedRuns(SharedTable(folder / "runs"))
         self._ledger = self._hub.budgets = Ledger(
             Accounts("0" * 32),
@@ -90,14 +106,20 @@ class Bench:
         wire: Any = Wire()
         self._client, self._wire = ClientConnection(self._hub), wire
         self._client.connection_made(wire)
-        self._link, self._link_wire = self._make_link(), Wire()
+        self._links = [self._make_link(replica) for replica in _replicas(self._hub)]
 
-    def _make_link(self) -> Link:
-        (replica,) = _replicas(self._hub)
+    def _make_link(self, replica: Replica) -> tuple[Link, Wire]:
         link, wire = Link(replica, self._hub.limits.answer_bytes), Wire()
         link._transport = wire  # type: ignore[assignment]  # noqa: SLF001 - connected without a socket
         replica.link_freed(link)
-        return link
+        return link, wire
+
+    @property
+    def _link(self) -> Link:
+        """The link that was written to last."""
+        if len(self._links) == 1:
+            return self._links[0][0]
+        return max(self._links, key=lambda pair: pair[1].turn)[0]
 
     async def grant(self) -> None:
         """Let the first request wait for its budgets, and grant so much that none waits again."""
@@ -133,10 +155,11 @@ class Bench:
         def run() -> int:
             for _ in range(10):
                 self._client.data_received(asked)
-                self._link.data_received(STREAM_HEAD)
+                link = self._link
+                link.data_received(STREAM_HEAD)
                 for event in STREAM:
-                    self._link.data_received(event)
-                self._link.data_received(LAST)
+                    link.data_received(event)
+                link.data_received(LAST)
             return 10 * EVENTS
 
         return run
@@ -144,6 +167,13 @@ class Bench:
     @property
     def last_answer(self) -> bytes:
         return self._wire.wrote
+
+
+def _beside_another_worker() -> NodeNeighbours:
+    """Return what this process and one more tell each other; the other has nothing to say."""
+    memory, taken = make_memory(), set[int]()
+    PageInProcess(memory, taken)
+    return NodeNeighbours(PageInProcess(memory, taken))
 
 
 def _replicas(hub: Hub) -> list[Replica]:
@@ -161,8 +191,10 @@ def least_us(run: Callable[[], int]) -> float:
 
 
 async def main(*, profile: bool) -> None:
-    with TemporaryDirectory() as folder:
-        await measure(Bench(Path(folder)), profile=profile)
+    for replicas in (1, 4):
+        with TemporaryDirectory() as folder:
+            print(f"{replicas} replicas")
+            await measure(Bench(Path(folder), replicas), profile=profile)
 
 
 async def measure(bench: Bench, *, profile: bool) -> None:

@@ -11,15 +11,14 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from controlplane.gateway.routing.prefix import BLOCK_BYTES, Prefix
+from controlplane.gateway.routing.prefix import BLOCK_BYTES, MARKED_BYTES, Prefix
 from controlplane.gateway.routing.standing import Standing
 
 MISS_WEIGHT = 4  # measured: 1 balances, 4 keeps the hits as well (reference gateway.md, section 5)
 RUNNING_BYTES = 512
 OVER_BYTES = 64 * 1024  # for every request beyond its part
-SESSION_BYTES = 2 * BLOCK_BYTES
+SESSION_BYTES = BLOCK_BYTES
 HOME_BYTES = 64  # among equals
-COMMON_HOME_BYTES = 48 * 1024  # where workers do not see what the others sent: they meet at homes
 _PART = 1.25  # of the mean; after Mirrokni et al., Consistent Hashing with Bounded Loads, 2018
 _SLACK = 8
 _RESTING = 1e15
@@ -45,11 +44,10 @@ class Wish(msgspec.Struct, frozen=True, gc=False):
     prefix: Prefix
     session: int = 0
     parallel: int = 0
-    home_bytes: int = HOME_BYTES
 
 
 class Bid(msgspec.Struct, frozen=True, gc=False):
-    """What speaks against a replica, in bytes; the least wins. `held` blocks of the prompt are believed to be there."""
+    """What speaks against a replica, in bytes; the least wins. `held` marks of the prompt are believed to be there."""
 
     cost: float
     held: int
@@ -58,7 +56,7 @@ class Bid(msgspec.Struct, frozen=True, gc=False):
 
 
 def choose_replica(replicas: Sequence[AnyReplica], wish: Wish, now: float) -> tuple[AnyReplica, int] | None:
-    """Return the best replica and how many blocks of the prompt it is believed to hold; None for none at all.
+    """Return the best replica and how many marks of the prompt it is believed to hold; None for none at all.
 
     Equals take turns, by the prompt's home.
     """
@@ -72,7 +70,7 @@ def choose_replica(replicas: Sequence[AnyReplica], wish: Wish, now: float) -> tu
         held = standing.mirror.held(marks) if marks else 0
         cost = cost_of(standing, wish, held, part, now)
         if replica is home:
-            cost -= wish.home_bytes
+            cost -= HOME_BYTES
         if session and standing.mirror.knows(session):
             cost -= SESSION_BYTES
         if cost < best_cost or best is None:
@@ -85,14 +83,15 @@ def bid_of(replica: Choosable, wish: Wish, part: int, now: float, *, is_home: bo
     mirror = replica.standing.mirror
     held = mirror.held(wish.prefix.marks)
     session = wish.session != 0 and mirror.knows(wish.session)
-    cost = cost_of(replica.standing, wish, held, part, now) - wish.home_bytes * is_home - SESSION_BYTES * session
+    cost = cost_of(replica.standing, wish, held, part, now) - HOME_BYTES * is_home - SESSION_BYTES * session
     return Bid(cost, held, is_home, session)
 
 
 def cost_of(standing: Standing, wish: Wish, held: int, part: int, now: float) -> float:
     """Return what speaks against a replica by itself. One that rests comes after all others."""
-    prefix, running = wish.prefix, standing.running
-    cost: float = standing.prefilling + MISS_WEIGHT * (prefix.size - held * BLOCK_BYTES) + RUNNING_BYTES * running
+    prefix, running = wish.prefix, standing.running + standing.running_elsewhere
+    cost: float = standing.prefilling + standing.prefilling_elsewhere + RUNNING_BYTES * running
+    cost += MISS_WEIGHT * (prefix.size - MARKED_BYTES[held])
     if prefix.marks:
         cost += _LATE_WORK * standing.worked(now)
     if standing.warm_from > now:
@@ -112,6 +111,6 @@ def part_of(replicas: Sequence[Choosable], parallel: int) -> int:
     """Return how many requests one replica may run before it counts as busier than the others."""
     running = 1
     for replica in replicas:
-        running += replica.standing.running
+        running += replica.standing.running + replica.standing.running_elsewhere
     part = ceil(_PART * running / (len(replicas) or 1)) + _SLACK
     return min(part, parallel) if parallel else part

@@ -10,7 +10,7 @@ from controlplane.gateway.replica import Replica
 from controlplane.gateway.request import Request
 from controlplane.gateway.routing.choose import Bid, Wish, bid_of, find_home, part_of
 from controlplane.gateway.routing.isolation import reuses_prompts
-from controlplane.gateway.routing.prefix import BLOCK_BYTES
+from controlplane.gateway.routing.prefix import MARKED_BYTES
 from controlplane.gateway.routing.router import Around, make_wish, run_of
 from controlplane.gateway.surface.chat import Chat
 from controlplane.gateway.surroundings import Client, Surroundings
@@ -60,7 +60,8 @@ def explain(around: Around, request: Request, endpoint: Endpoint) -> bytes:
     """Return the explanation as JSON; nothing is sent anywhere and nothing learned."""
     pinned = run_of(around, request)[1]
     replicas = [r for r in endpoint.replicas if pinned is None or r.revision == pinned]
-    wish, now = make_wish(request, around.home_bytes), around.tick
+    wish, now = make_wish(request), around.tick
+    around.neighbours.look(replicas, around.time())
     part, home = part_of(replicas, wish.parallel), find_home(replicas, wish.prefix.home)
     bids = [bid_of(r, wish, part, now, is_home=bool(wish.prefix.marks) and r is home) for r in replicas]
     best = min(range(len(bids)), key=lambda n: bids[n].cost, default=None)
@@ -86,7 +87,7 @@ def _because(
         return "the run stays on its revision, and one replica has it" if pinned else "there is no other replica"
     bid = bids[best]
     if bid.held == max(b.held for b in bids) > min(b.held for b in bids):
-        return f"it is believed to hold {bid.held * BLOCK_BYTES} bytes of the prompt"
+        return f"it is believed to hold {MARKED_BYTES[bid.held]} bytes of the prompt"
     if any(b.held > bid.held for b in bids):
         return "whoever holds more of the prompt is busier than reading it anew is worth"
     if bid.session:
@@ -109,6 +110,6 @@ def _candidate(replica: Replica, bid: Bid, wish: Wish, part: int, now: float) ->
     }
     return Candidate(
         replica.spec.replica_id, replica.spec.revision_id, int(bid.cost),
-        min(bid.held * BLOCK_BYTES, wish.prefix.size), standing.prefilling, standing.running,
+        min(MARKED_BYTES[bid.held], wish.prefix.size), standing.prefilling, standing.running,
         tuple(reason for reason, holds in reasons.items() if holds),
     )  # fmt: skip

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from controlplane.gateway.routing.prefix import BLOCK_BYTES
 
-_MOST_MARKS = 16_384  # 16 MiB of prompts: some four million tokens, more than most engines hold
+_MOST_MARKS = 16_384  # 32 MiB of prompts: some eight million tokens, more than most engines hold
 _FARTHEST = _MOST_MARKS * BLOCK_BYTES
-_NEAREST = 16 * BLOCK_BYTES
+_NEAREST = 8 * BLOCK_BYTES
 
 
 class Mirror:
@@ -26,7 +26,7 @@ class Mirror:
         return len(self._stamps)
 
     def held(self, marks: Sequence[int]) -> int:
-        """Return how many blocks from the start are believed to be held."""
+        """Return how many marks from the start are believed to be held."""
         if not marks:
             return 0
         stamps, oldest = self._stamps, self._fed - self.reach
@@ -47,9 +47,9 @@ class Mirror:
         oldest = self._fed - self.reach
         return self._stamps.get(mark, oldest) > oldest
 
-    def age(self, marks: Sequence[int], blocks: int) -> int:
-        """Return how many bytes came after the block of that number, -1 for one that never came."""
-        stamp = self._stamps.get(marks[blocks - 1]) if 0 < blocks <= len(marks) else None
+    def age(self, marks: Sequence[int], number: int) -> int:
+        """Return how many bytes came after the mark of that number, -1 for one that never came."""
+        stamp = self._stamps.get(marks[number - 1]) if 0 < number <= len(marks) else None
         return -1 if stamp is None else self._fed - stamp
 
     def read(self, marks: Sequence[int], new_bytes: int) -> None:
@@ -60,7 +60,7 @@ class Mirror:
             self._forget()
 
     def learn(self, *, believed: int, age: int, found: int) -> None:
-        """Compare what was believed to be held, in blocks, with what the engine says it was.
+        """Compare what was believed to be held, in marks, with what the engine says it was.
 
         `age` is of the last block believed, or of the first one not believed when that was all wrong.
         """

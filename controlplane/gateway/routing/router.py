@@ -10,18 +10,22 @@ from controlplane.gateway.replica import Replica
 from controlplane.gateway.request import Request, Work
 from controlplane.gateway.routing.choose import Wish, choose_replica
 from controlplane.gateway.routing.isolation import reuses_prompts, salt_of
-from controlplane.gateway.routing.prefix import BLOCK_BYTES, Prefix, read_prefix
+from controlplane.gateway.routing.neighbours import Neighbours
+from controlplane.gateway.routing.prefix import MARKED_BYTES, Prefix, marks_in, read_prefix
 from controlplane.gateway.routing.runs import Runs, run_key
 
 _US = 1_000_000
+_NEARLY_BYTES = 512  # engines count in tokens, and a template of theirs comes before the prompt
 
 
 class Around(Protocol):
-    """What a plan needs of its process. `tick` is the loop's time."""
+    """What a plan needs of its process. `time` is the loop's, `tick` the same a moment ago."""
 
     tick: float
     runs: Runs
-    home_bytes: int
+    neighbours: Neighbours
+
+    def time(self) -> float: ...
 
 
 class Plan:
@@ -42,13 +46,13 @@ class Plan:
             replicas = self._of_the_run(endpoint)
         if avoid:
             replicas = [replica for replica in replicas if replica not in avoid]
-        chosen = self._only(replicas) if len(replicas) < 2 else choose_replica(replicas, self.wish, self._around.tick)
+        chosen = self._only(replicas) if len(replicas) < 2 else self._best(replicas)
         if chosen is None:
             return None
         replica, held = chosen
         if self._run and self._revision is None:
             return self._begin_run(endpoint, avoid, replica, held)
-        return Visit(replica, self._wish, held, self._around.tick)
+        return Visit(replica, self._wish, held, self._around)
 
     def stay_on(self, revision: int) -> None:
         """An answer of this revision has begun: no other may go on with it."""
@@ -57,11 +61,16 @@ class Plan:
     @property
     def wish(self) -> Wish:
         if self._wish is None:
-            self._wish = make_wish(self._request, self._around.home_bytes)
+            self._wish = make_wish(self._request)
         return self._wish
 
     def _only(self, replicas: Sequence[Replica]) -> tuple[Replica, int] | None:
         return (replicas[0], 0) if replicas else None
+
+    def _best(self, replicas: Sequence[Replica]) -> tuple[Replica, int] | None:
+        around = self._around
+        around.neighbours.look(replicas, around.time())
+        return choose_replica(replicas, self.wish, around.tick)
 
     def _of_the_run(self, endpoint: Endpoint) -> list[Replica]:
         replicas = [replica for replica in endpoint.replicas if replica.revision == self._revision]
@@ -77,7 +86,7 @@ class Plan:
         self._revision = self._around.runs.begin(self._run, replica.revision, self._request.at_us / _US)
         if self._revision != replica.revision:
             return self.choose(endpoint, avoid)
-        return Visit(replica, self._wish, held, self._around.tick)
+        return Visit(replica, self._wish, held, self._around)
 
 
 class Visit:
@@ -85,7 +94,7 @@ class Visit:
 
     __slots__ = ("_age", "_held", "_left", "_new_bytes", "_reading", "_wish", "replica")
 
-    def __init__(self, replica: Replica, wish: Wish | None, held: int, now: float) -> None:
+    def __init__(self, replica: Replica, wish: Wish | None, held: int, around: Around) -> None:
         standing = replica.standing
         standing.running += 1
         self.replica = replica
@@ -96,7 +105,8 @@ class Visit:
         self._age = -1
         self._reading = wish is not None
         if wish is not None:
-            self._read(wish, now)
+            self._read(wish, around)
+        standing.tell()
 
     def heard(self) -> None:
         """The first byte of an answer: the prompt is read."""
@@ -109,28 +119,33 @@ class Visit:
             self._left = True
             self._end_reading()
             self.replica.standing.running -= 1
+            self.replica.standing.tell()
 
     def _end_reading(self) -> None:
         if self._reading:
             self._reading = False
             self.replica.standing.prefilling -= self._new_bytes
+            self.replica.standing.tell()
 
     def learn(self, usage: Usage) -> None:
         """Compare what the engine says it had cached with what we believed."""
         wish, told, cached = self._wish, usage.tokens_in, usage.tokens_cached
         if wish is None or cached is None or not told or not wish.prefix.marks:
             return
-        found = int(cached / told * wish.prefix.size / BLOCK_BYTES + 0.5)
+        found = marks_in(cached / told * wish.prefix.size + _NEARLY_BYTES)
         self.replica.standing.mirror.learn(believed=self._held, age=self._age, found=found)
 
-    def _read(self, wish: Wish, now: float) -> None:
+    def _read(self, wish: Wish, around: Around) -> None:
         standing, prefix, held = self.replica.standing, wish.prefix, self._held
         mirror = standing.mirror
-        self._new_bytes = new_bytes = prefix.size - held * BLOCK_BYTES
+        self._new_bytes = new_bytes = prefix.size - MARKED_BYTES[held]
         self._age = mirror.age(prefix.marks, held or 1)
         standing.prefilling += new_bytes
-        standing.work(new_bytes, now)
-        mirror.read((*prefix.marks, wish.session) if wish.session else prefix.marks, new_bytes)
+        standing.work(new_bytes, around.tick)
+        marks = (*prefix.marks, wish.session) if wish.session else prefix.marks
+        mirror.read(marks, new_bytes)
+        if marks:
+            around.neighbours.tell(standing, marks, new_bytes)
 
 
 def run_of(around: Around, request: Request) -> tuple[int, int | None]:
@@ -142,9 +157,9 @@ def run_of(around: Around, request: Request) -> tuple[int, int | None]:
     return key, around.runs.find(key, request.at_us / _US)
 
 
-def make_wish(request: Request, home_bytes: int) -> Wish:
+def make_wish(request: Request) -> Wish:
     endpoint, project = request.endpoint, request.grant.project
-    return Wish(_prefix(request), _session(project, request.work), endpoint.parallel, home_bytes)
+    return Wish(_prefix(request), _session(project, request.work), endpoint.parallel)
 
 
 def _prefix(request: Request) -> Prefix:

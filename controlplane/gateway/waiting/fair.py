@@ -17,6 +17,7 @@ _LONGEST_S: Final[dict[Priority, float]] = {"interactive": 60.0, "standard": 120
 _MOST_WAITING = 1024  # before one endpoint, in one process
 _SPARE = 8  # one seat of so many stays free of batch work
 _LONGEST_RETRY_S = 600
+_EMPTY_FOR_S = 600.0  # then a line is forgotten, and its endpoint may be gone
 
 
 class Elsewhere(Protocol):
@@ -26,6 +27,10 @@ class Elsewhere(Protocol):
 
     def tell(self, endpoint_id: str, seated: int) -> None: ...
 
+    def forget(self, endpoint_id: str) -> None:
+        """Nobody sits there for now."""
+        ...
+
 
 class Alone:
     def seats(self, endpoint_id: str) -> int:  # noqa: ARG002 - there is nobody else
@@ -33,6 +38,9 @@ class Alone:
 
     def tell(self, endpoint_id: str, seated: int) -> None:
         """Do nothing: nobody listens."""
+
+    def forget(self, endpoint_id: str) -> None:
+        """Do nothing: nothing was told."""
 
 
 class FairQueues:
@@ -94,6 +102,7 @@ class FairQueues:
             self._fill(line, now, now_s)
             if not line.waits:
                 del self._endpoints[endpoint_id]
+        self._forget_empty(now_s)
 
     def look(self) -> None:
         """Seat whoever waits, if another worker has left a seat."""
@@ -115,6 +124,12 @@ class FairQueues:
     def _new_line(self, endpoint: Endpoint) -> Line:
         line = self._lines[endpoint.endpoint_id] = Line(len(PRIORITIES))
         return line
+
+    def _forget_empty(self, now_s: float) -> None:
+        empty = [name for name, line in self._lines.items() if line.is_empty(before_s=now_s - _EMPTY_FOR_S)]
+        for endpoint_id in empty:
+            del self._lines[endpoint_id]
+            self._elsewhere.forget(endpoint_id)
 
     def _has_seat(self, line: Line, endpoint: Endpoint, seats: int, rank: int) -> bool:
         free = seats - len(line.seated) - self._elsewhere.seats(endpoint.endpoint_id)

@@ -36,7 +36,7 @@ class Line:
     `_turn` is what whoever was seated last had been served (start-time fair queueing: Goyal, Vin, Cheng, SIGCOMM 1996).
     """
 
-    __slots__ = ("_served", "_turn", "filling", "seat_s", "seated", "waiting", "waits")
+    __slots__ = ("_served", "_turn", "filling", "seat_s", "seated", "used_s", "waiting", "waits")
 
     def __init__(self, classes: int) -> None:
         self.seated: dict[Waiter, Place] = {}
@@ -44,6 +44,7 @@ class Line:
         self.waits: dict[Waiter, int] = {}  # in which class
         self.seat_s = FIRST_GUESS_S  # how long a seat is taken, as a rule
         self.filling = False
+        self.used_s = 0.0  # when somebody sat down or got up last
         self._served: dict[str, float] = {}
         self._turn = 0.0
 
@@ -56,12 +57,13 @@ class Line:
         self._lift(place.tenant)
         self._turn = max(self._turn, self._served[place.tenant])
         self._served[place.tenant] += place.tokens_in / place.weight
-        place.since_s = now_s
+        place.since_s = self.used_s = now_s
         self.seated[place.waiter] = place
 
     def get_up(self, place: Place, tokens_out: int, now_s: float) -> None:
         self._served[place.tenant] = self._served.get(place.tenant, 0.0) + _OUT_WEIGHT * tokens_out / place.weight
         self.seat_s += _LEARNS * (now_s - place.since_s - self.seat_s)
+        self.used_s = now_s
 
     def next(self, ranks: range) -> Place | None:
         """Take the first of these classes' waiters, by class, by what its tenant was served, by its time."""
@@ -100,6 +102,10 @@ class Line:
             for place in places
             if place.ends_s <= now_s
         ]
+
+    def is_empty(self, *, before_s: float) -> bool:
+        """Say whether nobody has been here since that moment."""
+        return self.used_s < before_s and not self.seated and not self.waits
 
     def _taken(self, rank: int, tenant: str, *, newest: bool) -> Place:
         places = self.waiting[rank][tenant]

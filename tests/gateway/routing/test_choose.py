@@ -7,7 +7,7 @@ from controlplane.gateway.routing.choose import MISS_WEIGHT, Wish, bid_of, choos
 from controlplane.gateway.routing.prefix import BLOCK_BYTES, Prefix, read_prefix
 from controlplane.gateway.routing.standing import Standing
 
-PROMPT = read_prefix([b"x" * 12 * BLOCK_BYTES], b"tenant")
+PROMPT = read_prefix([b"x" * 12 * 1024], b"tenant")
 SHORT = Wish(Prefix((), 100, 7))
 
 

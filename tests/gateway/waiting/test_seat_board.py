@@ -1,33 +1,20 @@
-import subprocess
-import sys
-from pathlib import Path
-
+from controlplane.gateway.node_page import make_memory
 from controlplane.gateway.waiting.seat_board import SeatBoard
-
-WORKER = """
-import sys
-from pathlib import Path
-from controlplane.gateway.waiting.seat_board import SeatBoard
-board = SeatBoard(Path(sys.argv[1]))
-board.tell("endpoint_a", 5)
-print("sits", flush=True)
-sys.stdin.read()
-"""
+from tests.support.pages import PageInProcess
 
 
-def test_a_worker_sees_what_the_others_have_seated_and_a_dead_one_has_nothing(tmp_path: Path):
-    board = SeatBoard(tmp_path / "seats")
-    command = [sys.executable, "-c", WORKER, str(tmp_path / "seats")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
-        assert worker.stdout is not None
-        worker.stdout.readline()
-        board.tell("endpoint_a", 3)
+def test_a_worker_counts_the_seats_of_the_others_until_they_forget_the_endpoint():
+    memory, taken = make_memory(), set[int]()
+    pages = [PageInProcess(memory, taken) for _ in range(3)]
+    for page in pages:
+        page.look()
+    first, *others = (SeatBoard(page) for page in pages)
+    first.tell("endpoint_a", 3)
+    for seated, other in enumerate(others, start=4):
+        other.tell("endpoint_a", seated)
 
-        board.wipe_the_dead()
-        assert board.seats("endpoint_a") == 5
-        assert board.seats("endpoint_b") == 0
-        worker.kill()
-    assert board.seats("endpoint_a") == 5
-    board.wipe_the_dead()
-    assert board.seats("endpoint_a") == 0
-    board.close()
+    assert first.seats("endpoint_a") == 9
+    assert first.seats("endpoint_b") == 0
+    others[0].forget("endpoint_a")
+    assert first.seats("endpoint_a") == 5
+    assert others[1].seats("endpoint_a") == 3
