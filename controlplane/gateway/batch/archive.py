@@ -1,6 +1,7 @@
 """What one gateway process has for files and batches: two stores, threads for the disk, and the zone it stands in."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,7 +43,7 @@ class Archive:
         try:
             return await asyncio.shield(doing)
         except asyncio.CancelledError:
-            await asyncio.wait([doing])
+            await _over(doing)
             raise
 
     async def open(self, work: Callable[[], T], close: Callable[[T], None]) -> T:
@@ -51,7 +52,7 @@ class Archive:
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            await asyncio.wait([opening])
+            await _over(opening)
             if opening.exception() is None:
                 await self.run(close, opening.result())
             raise
@@ -67,3 +68,10 @@ class Archive:
 
     def close(self) -> None:
         self._threads.shutdown()
+
+
+async def _over(doing: asyncio.Future[T]) -> None:
+    """Wait for a thread's end, however often we are cancelled: an end of input and a lost connection each do it."""
+    while not doing.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([doing])

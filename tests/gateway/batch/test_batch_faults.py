@@ -3,7 +3,7 @@
 import asyncio
 import fcntl
 import os
-from functools import partial
+import threading
 
 import openai
 import pytest
@@ -164,14 +164,23 @@ async def test_a_number_with_many_digits_keeps_no_file_for_longer(stage: Stage, 
     assert office.kept("data") == []
 
 
-async def test_an_upload_that_leaves_while_its_file_is_opened_leaves_nothing_open(stage: Stage, opens: OpenOffice):
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_an_upload_that_leaves_while_its_file_is_opened_leaves_nothing_open(
+    stage: Stage, opens: OpenOffice, times: int
+):
     office = await opens()
-    archive = office.archive
-    begin = partial(archive.files.begin, "blue", "file-0")
-    opening = asyncio.ensure_future(archive.open(begin, SealedWriter.discard))
-    await asyncio.sleep(0)
+    archive, goes_on = office.archive, threading.Event()
 
-    opening.cancel()
+    def begin() -> SealedWriter:
+        goes_on.wait()
+        return archive.files.begin("blue", "file-0")
+
+    opening = asyncio.ensure_future(archive.open(begin, SealedWriter.discard))
+    for _ in range(times):
+        await asyncio.sleep(0.01)
+        opening.cancel()
+    await asyncio.sleep(0.01)
+    goes_on.set()
     await asyncio.wait([opening])
 
     assert opening.cancelled()
