@@ -213,8 +213,8 @@ class BatchRun:
                 cancelling_at=now_s if cancelled else None,
                 finalizing_at=None if cancelled else now_s,
                 counts=Counts(self.record.counts.total, self._answered, self._failed),
-                output_file_id=new_file_id(),
-                error_file_id=new_file_id(),
+                output_file_id=new_file_id(now_s),
+                error_file_id=new_file_id(now_s),
             )
         )
 

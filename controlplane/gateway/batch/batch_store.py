@@ -41,11 +41,9 @@ class BatchStore:
     def find(self, project: str, batch_id: str) -> BatchRecord | None:
         return self.load(self._files.folder(project) / f"{batch_id}.state")
 
-    def list_all(self, project: str) -> list[BatchRecord]:
-        """Return the batches of a project, the newest first."""
-        found = (self.load(path) for path in self._files.folder(project).glob("batch_*.state"))
-        live = [record for record in found if record is not None]
-        return sorted(live, key=lambda record: (record.created_at, record.id), reverse=True)
+    def names(self, project: str) -> list[str]:
+        """Return the names of a project's batches; they sort by time."""
+        return [path.stem for path in self._files.folder(project).glob("batch_*.state")]
 
     def unfinished(self, project: str) -> int:
         return sum(1 for _ in self._files.folder(project).glob("batch_*.input"))

@@ -1,6 +1,7 @@
 """/v1/batches: create, list, show and cancel. What does the work is leader.py, in one worker of the node."""
 
 import re
+from functools import partial
 from typing import Annotated, Final
 
 import msgspec
@@ -11,7 +12,7 @@ from controlplane.gateway.batch.file_verbs import find_file
 from controlplane.gateway.batch.limits import HOUR_S
 from controlplane.gateway.batch.records import BATCH_ID, BatchRecord, Creator, new_batch_id, to_batch
 from controlplane.gateway.batch.refusals import InTheWay, NotKept, TooMany
-from controlplane.gateway.batch.shapes import cut, page
+from controlplane.gateway.batch.shapes import page, read_ask
 from controlplane.gateway.batch.visit import Visit
 from controlplane.gateway.errors import BadRequest, KeyNotForThis
 
@@ -22,6 +23,7 @@ ENDPOINTS: Final = (
     "/v1/messages",
 )  # fmt: skip
 _MOST_LISTED = 100
+_FILES_OF_A_BATCH = 2  # its input and log, and then answers and errors
 _WINDOW = re.compile(r"([1-9][0-9]{0,2})h")
 _REMEDY = "see the OpenAI batches reference for the fields and their types"
 
@@ -57,6 +59,7 @@ async def create(archive: Archive, visit: Visit, _name: str) -> None:
         raise TooMany("the project has as many batches under way as it may", remedy="wait until one is over")
     if await archive.run(archive.batches.kept, file.project) >= archive.limits.project_batches_kept:
         raise TooMany("as many batches of the project are kept as may be", remedy="wait until old ones expire")
+    await archive.run(archive.files.check_room, file.project, 0, files=_FILES_OF_A_BATCH)
     record = _record(archive, visit, ask)
     try:
         await archive.run(archive.batches.create, record)
@@ -67,8 +70,10 @@ async def create(archive: Archive, visit: Visit, _name: str) -> None:
 
 
 async def list_batches(archive: Archive, visit: Visit, _name: str) -> None:
-    found = await archive.run(archive.batches.list_all, visit.grant.project)
-    rows, has_more = cut(found, visit.query, most=_MOST_LISTED)
+    ask = read_ask(visit.query, BATCH_ID, most=_MOST_LISTED, shown=_MOST_LISTED)
+    project = visit.grant.project
+    find = partial(archive.batches.find, project)
+    rows, has_more = await archive.run(lambda: ask.cut(archive.batches.names(project), find))
     await visit.answer(200, page([to_batch(row) for row in rows], rows, has_more=has_more))
 
 
@@ -122,7 +127,7 @@ def _record(archive: Archive, visit: Visit, ask: CreateBatch) -> BatchRecord:
         step=work.step,
     )
     return BatchRecord(
-        id=new_batch_id(),
+        id=new_batch_id(now_s),
         project=visit.grant.project,
         creator=creator,
         endpoint=ask.endpoint,

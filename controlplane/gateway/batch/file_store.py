@@ -3,6 +3,7 @@
 A file is there once its head is: `ID.part` grows while it is uploaded, `ID.data` is whole, `ID.head` says what it is.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 from hashlib import sha256
@@ -14,11 +15,12 @@ import structlog
 from controlplane.gateway.batch.limits import BatchLimits
 from controlplane.gateway.batch.records import FileRecord
 from controlplane.gateway.batch.refusals import NoRoom
-from controlplane.gateway.batch.sealed import Damaged, SealedWriter, Sealing, destroy, drop_orphan, read_sealed
+from controlplane.gateway.batch.sealed import Damaged, SealedWriter, Sealing, destroy, drop_orphan, locked, read_sealed
 from controlplane.kit.durable_files import sync_folder
 
 log = structlog.get_logger()
 
+_BLOCK = 512  # bytes that st_blocks counts
 _ORPHAN_S = 60  # younger, it may be that a worker has made it and not locked it yet
 
 
@@ -32,13 +34,23 @@ class FileStore:
         """Return a project's own folder; a name of a project is no name of a file."""
         return self.root / sha256(project.encode()).hexdigest()[:32]
 
-    def begin(self, project: str, file_id: str) -> SealedWriter:
+    def begin_upload(self, project: str, file_id: str, wanted_bytes: int) -> SealedWriter:
+        """Open a file of at most so many bytes, and take the room for it before anybody else does.
+
+        Its size on the disk is the room; it is given back with the file. Raises NoRoom, OSError.
+        """
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with locked(self.root):
+            self.check_room(project, wanted_bytes, files=1)
+            return self.begin(project, file_id, reserved_bytes=wanted_bytes)
+
+    def begin(self, project: str, file_id: str, *, reserved_bytes: int = 0) -> SealedWriter:
         """Open a file; what was written under this name and never committed is gone. Raises OSError."""
         folder = self.folder(project)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / f"{file_id}.part"
         destroy(path)
-        return SealedWriter(path, self.sealing, file_id)
+        return SealedWriter(path, self.sealing, file_id, reserved_bytes=reserved_bytes)
 
     def commit(self, writer: SealedWriter, record: FileRecord) -> None:
         """Make a written file and what is said of it durable. Raises OSError; then nothing of it is left."""
@@ -57,11 +69,9 @@ class FileStore:
         record = self._load(self.folder(project) / f"{file_id}.head")
         return record if record is not None and record.expires_at > now_s else None
 
-    def list_live(self, project: str, now_s: int) -> list[FileRecord]:
-        """Return the files of a project, the newest first."""
-        found = (self._load(path) for path in self.folder(project).glob("file-*.head"))
-        live = [record for record in found if record is not None and record.expires_at > now_s]
-        return sorted(live, key=lambda record: (record.created_at, record.id), reverse=True)
+    def names(self, project: str) -> list[str]:
+        """Return the names of a project's files, read or not; they sort by time."""
+        return [path.stem for path in self.folder(project).glob("file-*.head")]
 
     def read(self, project: str, file_id: str) -> Iterator[bytes]:
         """Yield the content in parts. Raises Damaged, FileNotFoundError."""
@@ -119,17 +129,23 @@ class FileStore:
             log.error("file.unreadable", file=str(head), error=str(error))  # noqa: TRY400 - the cause is in the line
             return None
 
-    def check_room(self, project: str, wanted_bytes: int) -> None:
+    def check_room(self, project: str, wanted_bytes: int, *, files: int) -> None:
         """Raise NoRoom where this would be too much for its project, for the node, or for what else is on the disk."""
         limits = self._limits
         own = _sizes(self.folder(project))
-        if len(own) >= limits.project_files or sum(own) + wanted_bytes > limits.project_bytes:
+        if len(own) + files > limits.project_files or sum(own) + wanted_bytes > limits.project_bytes:
             raise NoRoom("the project keeps as much as it may", remedy="delete files with DELETE /v1/files/{id}")
         total = sum(sum(_sizes(folder)) for folder in self.folders())
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        free = shutil.disk_usage(self.root).free
+        free = shutil.disk_usage(self.root).free - sum(map(_promised, self.root.glob("*/file-*.part")))
         if total + wanted_bytes > limits.all_bytes or free - wanted_bytes < limits.free_bytes:
             raise NoRoom("this gateway has no room for more files", remedy="try later; operators: look at its disk")
+
+    def overfull(self, projects: frozenset[str]) -> frozenset[str]:
+        """Return which of them keep as much as they may, results of batches included; all, where the node does."""
+        if sum(sum(_sizes(folder)) for folder in self.folders()) >= self._limits.all_bytes:
+            return projects
+        return frozenset(p for p in projects if sum(_sizes(self.folder(p))) >= self._limits.project_bytes)
 
 
 def _sizes(folder: Path) -> list[float]:
@@ -137,9 +153,20 @@ def _sizes(folder: Path) -> list[float]:
     found = []
     for pattern in ("file-*.part", "file-*.data", "batch_*.input", "batch_*.log"):
         for path in folder.glob(pattern):
-            try:
-                facts = path.stat()
-            except FileNotFoundError:
-                continue
-            found.append(facts.st_size / max(1, facts.st_nlink))
+            facts = _facts(path)
+            if facts is not None:
+                found.append(facts.st_size / max(1, facts.st_nlink))
     return found
+
+
+def _promised(part: Path) -> int:
+    """Return what an upload may still write: the disk does not know of it yet."""
+    facts = _facts(part)
+    return max(0, facts.st_size - facts.st_blocks * _BLOCK) if facts is not None else 0
+
+
+def _facts(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None

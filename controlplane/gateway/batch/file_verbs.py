@@ -11,13 +11,14 @@ from controlplane.gateway.batch.form import Form
 from controlplane.gateway.batch.records import FILE_ID, FileRecord, new_file_id, to_file
 from controlplane.gateway.batch.refusals import NotKept, TooMany
 from controlplane.gateway.batch.sealed import SealedWriter
-from controlplane.gateway.batch.shapes import Deleted, cut, page, small_number
+from controlplane.gateway.batch.shapes import Deleted, page, read_ask, small_number
 from controlplane.gateway.batch.visit import Visit
 from controlplane.gateway.errors import BadRequest, BodyTooLarge, KeyNotForThis
 
 log = structlog.get_logger()
 
-_MOST_LISTED = 10_000
+_MOST_ASKED = 10_000  # as OpenAI's; clients go on where there is more
+_MOST_SHOWN = 1_000
 
 
 async def upload(archive: Archive, visit: Visit, _name: str) -> None:
@@ -37,10 +38,15 @@ async def upload(archive: Archive, visit: Visit, _name: str) -> None:
 
 async def list_files(archive: Archive, visit: Visit, _name: str) -> None:
     query = visit.query
-    purpose = query.get("purpose")
-    found = await archive.run(archive.files.list_live, visit.grant.project, archive.now_s())
-    own = [row for row in found if purpose in (None, row.purpose) and row.classification <= visit.grant.classification]
-    rows, has_more = cut(own, query, most=_MOST_LISTED)
+    ask = read_ask(query, FILE_ID, most=_MOST_ASKED, shown=_MOST_SHOWN)
+    project, purpose, now_s = visit.grant.project, query.get("purpose"), archive.now_s()
+
+    def load(name: str) -> FileRecord | None:
+        row = archive.files.find(project, name, now_s)
+        fits = row is not None and purpose in (None, row.purpose) and row.classification <= visit.grant.classification
+        return row if fits else None
+
+    rows, has_more = await archive.run(lambda: ask.cut(archive.files.names(project), load))
     await visit.answer(200, page([to_file(row) for row in rows], rows, has_more=has_more))
 
 
@@ -85,12 +91,12 @@ async def find_file(archive: Archive, visit: Visit, name: str) -> FileRecord:
 
 
 async def _take_in(archive: Archive, visit: Visit, form: Form) -> FileRecord:
-    project, file_id = visit.grant.project, new_file_id()
+    project, file_id = visit.grant.project, new_file_id(archive.now_s())
     wanted = min(visit.head.length or archive.limits.file_bytes, archive.limits.file_bytes)
     visit.ends_s = visit.hub.tick + archive.limits.upload_s
     visit.moves_on(archive.limits.upload_silence_s)
-    await archive.run(archive.files.check_room, project, wanted)
-    writer = await archive.open(partial(archive.files.begin, project, file_id), SealedWriter.discard)
+    begin = partial(archive.files.begin_upload, project, file_id, wanted)
+    writer = await archive.open(begin, SealedWriter.discard)
     try:
         await _write(archive, visit, form, writer)
         record = _record(archive, visit, form, file_id, writer.size)

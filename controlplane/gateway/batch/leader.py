@@ -22,6 +22,8 @@ EVERY_S = 0.5
 SWEEP_S = 60.0
 _ORPHAN_S = 60
 _AGAIN_S = 5.0
+ROOM_S = 5.0  # between two looks at what projects keep
+_OVERFULL = Fault("project_full", "the project keeps as much as it may; delete files with DELETE /v1/files/{id}")
 _FULL = Fault("disk_full", "this gateway's disk has no room for more results")
 
 
@@ -35,7 +37,8 @@ class Leader:
         self._lock: int | None = None
         self._runs: dict[Path, tuple[BatchRun, asyncio.Task[None]]] = {}
         self._not_before: dict[Path, float] = {}
-        self._swept_s = float("-inf")
+        self._swept_s = self._measured_s = float("-inf")
+        self._overfull: frozenset[str] = frozenset()
 
     async def step(self) -> None:
         """Begin, look after and end runs. Raises OSError."""
@@ -125,14 +128,25 @@ class Leader:
         batches = self._archive.batches
         runs = [run for run, _ in self._runs.values()]
         sharers = Counter(run.record.model for run in runs)
-        full = await self._archive.run(self._disk_is_full)
+        disk_is_full = await self._archive.run(self._disk_is_full)
+        await self._measure(runs)
         for run in runs:
             run.seats.sharers = sharers[run.record.model]
-            run.brake.waiting = _FULL if full else run.brake.waiting
+            is_overfull = run.record.project in self._overfull
+            full = disk_is_full or is_overfull
+            run.brake.waiting = _FULL if disk_is_full else _OVERFULL if is_overfull else run.brake.waiting
             try:
                 await run.look(cancelled=await self._archive.run(batches.is_cancelled, run.record), disk_is_full=full)
             except OSError as error:  # the other runs are looked at none the less
                 log.error("batch.not_kept", batch=run.record.id, error=f"{type(error).__name__}: {error}")  # noqa: TRY400 - the cause is in the line
+
+    async def _measure(self, runs: list[BatchRun]) -> None:
+        """Look now and then at which projects keep as much as they may; their batches send nothing more then."""
+        if self._hub.time() - self._measured_s < ROOM_S:
+            return
+        self._measured_s = self._hub.time()
+        projects = frozenset(run.record.project for run in runs)
+        self._overfull = await self._archive.run(self._archive.files.overfull, projects)
 
     def _disk_is_full(self) -> bool:
         return shutil.disk_usage(self._archive.files.root).free < self._archive.limits.free_bytes

@@ -16,12 +16,17 @@ BatchStatus = Literal[
 OVER: Final[frozenset[BatchStatus]] = frozenset({"failed", "completed", "expired", "cancelled"})
 
 
-def new_file_id() -> str:
-    return f"file-{secrets.token_hex(16)}"
+def new_file_id(now_s: int) -> str:
+    """Return a name that sorts by time, so that lists need not open what they do not show."""
+    return f"file-{_token(now_s)}"
 
 
-def new_batch_id() -> str:
-    return f"batch_{secrets.token_hex(16)}"
+def new_batch_id(now_s: int) -> str:
+    return f"batch_{_token(now_s)}"
+
+
+def _token(now_s: int) -> str:
+    return f"{now_s:08x}{secrets.token_hex(12)}"
 
 
 class FileRecord(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -99,10 +100,21 @@ def drop_orphan(path: Path, older_than_s: float) -> None:
         _close(descriptor)
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock among the workers of a node. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 class SealedWriter:
     """Writes one file from its beginning to its end; until `finish` it counts for nothing."""
 
-    def __init__(self, path: Path, sealing: Sealing, name: str) -> None:
+    def __init__(self, path: Path, sealing: Sealing, name: str, *, reserved_bytes: int = 0) -> None:
         self.path = path
         self.size = 0
         self._key, self._header = sealing.new_key(name)
@@ -112,6 +124,7 @@ class SealedWriter:
         self._frames = 0
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # a file that nobody holds is an orphan
+        os.ftruncate(self._descriptor, reserved_bytes)  # a size alone: it takes no blocks yet
         os.lseek(self._descriptor, HEADER_BYTES, os.SEEK_SET)
 
     def write(self, data: bytes) -> None:
@@ -125,6 +138,7 @@ class SealedWriter:
     def finish(self) -> None:
         """Make the content durable; its name is the caller's. Raises OSError."""
         self._add(bytes(self._part), last=True)
+        os.ftruncate(self._descriptor, os.lseek(self._descriptor, 0, os.SEEK_CUR))
         self._has_key = True
         os.pwrite(self._descriptor, self._header, 0)
         os.fsync(self._descriptor)

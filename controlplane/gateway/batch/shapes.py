@@ -1,6 +1,8 @@
 """Lists and deletions as OpenAI's clients see them."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -33,20 +35,39 @@ class Deleted(msgspec.Struct):
     deleted: bool = True
 
 
-def cut(rows: Sequence[Row], query: dict[str, str], *, most: int) -> tuple[list[Row], bool]:
-    """Return the page that the query asks for, and whether there is more; rows come newest first. Raises BadRequest."""
+@dataclass(frozen=True)
+class Ask:
+    """Which page of a list is wanted: at most `limit` rows behind the name `after`."""
+
+    limit: int
+    is_descending: bool
+    after: str
+
+    def cut(self, names: Iterable[str], load: Callable[[str], Row | None]) -> tuple[list[Row], bool]:
+        """Return the page, and whether there is more; no more is loaded than it takes. `load` passes over by None."""
+        rows: list[Row] = []
+        for name in sorted(filter(self._is_behind, names), reverse=self.is_descending):
+            row = load(name)
+            if row is None:
+                continue
+            if len(rows) == self.limit:
+                return rows, True
+            rows.append(row)
+        return rows, False
+
+    def _is_behind(self, name: str) -> bool:
+        return not self.after or (name < self.after if self.is_descending else name > self.after)
+
+
+def read_ask(query: dict[str, str], names: re.Pattern[str], *, most: int, shown: int) -> Ask:
+    """Read what a client asks for; up to `most` may be asked for, `shown` are. Raises BadRequest, NotKept."""
     limit = _limit(query.get("limit", ""), most)
-    order = query.get("order", "desc")
+    order, after = query.get("order", "desc"), query.get("after", "")
     if order not in {"asc", "desc"}:
         raise BadRequest("order is asc or desc", remedy="send one of the two", param="order")
-    ordered = list(rows) if order == "desc" else list(reversed(rows))
-    after = query.get("after", "")
-    if after:
-        at = next((number for number, row in enumerate(ordered) if row.id == after), None)
-        if at is None:
-            raise NotKept(f"there is no {after[:60]!r} to go on after", remedy="list from the beginning", param="after")
-        ordered = ordered[at + 1 :]
-    return ordered[:limit], len(ordered) > limit
+    if after and not names.fullmatch(after):
+        raise NotKept(f"there is no {after[:60]!r} to go on after", remedy="list from the beginning", param="after")
+    return Ask(min(limit, shown), order == "desc", after)
 
 
 def _limit(asked: str, most: int) -> int:
