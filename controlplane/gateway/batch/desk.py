@@ -39,7 +39,7 @@ def answer_visit(
 
 
 async def _serve(visit: Visit) -> None:
-    """Answer one request. Raises Refusal."""
+    """Let in who has a key, by the snapshot that is in force now, and answer. Raises Refusal."""
     methods, name = _find(visit.head.path)
     if visit.head.method == b"OPTIONS":
         allow = b"allow: %b\r\n" % b", ".join((*methods, b"OPTIONS"))
@@ -49,8 +49,15 @@ async def _serve(visit: Visit) -> None:
     if verb is None:
         allowed = ", ".join(method.decode() for method in methods)
         raise MethodNotAllowed(f"{visit.head.method.decode()} is not allowed here", remedy=f"use {allowed}")
-    _admit(visit)
-    await verb(_archive(visit.hub, takes_in=verb in _TAKES_IN), visit, name)
+    now = visit.hub.clock.now()
+    visit.directory = visit.hub.directory(now)
+    try:
+        visit.grant = visit.directory.admit(visit.head.authorization, visit.source, now)
+        visit.terms = visit.grant.terms(visit.head)
+        await verb(_archive(visit.hub, takes_in=verb in _TAKES_IN), visit, name)
+    except Refusal as refusal:
+        _put_on_record(visit, refusal)
+        raise
 
 
 def _archive(hub: Hub, *, takes_in: bool) -> Archive:
@@ -70,17 +77,10 @@ def _find(path: bytes) -> tuple[dict[bytes, Verb], str]:
     raise UnknownRoute("there is no such route here", remedy=_REMEDY)
 
 
-def _admit(visit: Visit) -> None:
-    """Let in who has a key, by the snapshot that is in force now. Raises Refusal, on record for a known key."""
+def _put_on_record(visit: Visit, refusal: Refusal) -> None:
+    """Write down that a known key was refused: at the door, or over a file that it may not read."""
     hub = visit.hub
-    now = hub.clock.now()
-    visit.directory = hub.directory(now)
-    try:
-        visit.grant = visit.directory.admit(visit.head.authorization, visit.source, now)
-        visit.terms = visit.grant.terms(visit.head)
-    except Refusal as refusal:
-        hub.denials.note(
-            refusal, visit.directory.owner(visit.head.authorization), visit.directory, request_id=visit.request_id,
-            source=visit.source, at_us=to_us(now), now_s=hub.tick,
-        )  # fmt: skip
-        raise
+    hub.denials.note(
+        refusal, visit.directory.owner(visit.head.authorization), visit.directory, request_id=visit.request_id,
+        source=visit.source, at_us=to_us(hub.clock.now()), now_s=hub.tick,
+    )  # fmt: skip

@@ -142,7 +142,7 @@ class Leader:
 
     async def _measure(self, runs: list[BatchRun]) -> None:
         """Look now and then at which projects keep as much as they may; their batches send nothing more then."""
-        if self._hub.time() - self._measured_s < ROOM_S:
+        if not runs or self._hub.time() - self._measured_s < ROOM_S:
             return
         self._measured_s = self._hub.time()
         projects = frozenset(run.record.project for run in runs)

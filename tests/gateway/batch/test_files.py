@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from controlplane.contracts.snapshot import SnapshotShare
+from controlplane.gateway.records import Denial
 from tests.gateway.batch.office import KEEPS, open_office, until
 from tests.gateway.stage import KEY, Stage, key
 
@@ -124,6 +125,8 @@ async def test_content_above_a_keys_classification_is_not_sent(stage: Stage, tmp
         listed = [[file.id for file in (await client.files.list()).data] for client in (low, high)]
 
     assert listed == [[], [made.id]]
+    denials = [note for note in office.gateway.journal.notes if isinstance(note, Denial)]
+    assert [(note.code, note.key) for note in denials] == [("classification_not_allowed", "key_rdk_low")]
 
 
 @pytest.mark.parametrize(
