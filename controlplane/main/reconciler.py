@@ -11,6 +11,7 @@ from pathlib import Path
 from controlplane.domains.allocation import service as allocation
 from controlplane.domains.audit.loops import Sealer, Sweeper, TileFolder
 from controlplane.domains.audit.types import SYSTEM
+from controlplane.domains.budgets.loops import BudgetSweeper
 from controlplane.domains.fleet.loops import HoldLoop
 from controlplane.domains.health import service as health
 from controlplane.domains.identity.service import sessions
@@ -75,6 +76,7 @@ async def reconcile(settings: ReconcilerSettings) -> None:
             run_every("incidents", INCIDENTS_S, _settler(database)),
             run_every("sessions.sweep", SWEEP_S, _sweeper(database)),
             run_every("usage.sweep", SWEEP_S, _usage_sweeper(database)),
+            run_every("budgets.sweep", SWEEP_S, BudgetSweeper(database).step),
             run_every("publish", PUBLISH_S, _publisher(database, settings), rests=True),
             run_every("certificates", TAKE_UP_S, leaves.take_up),
             *_accounting(settings.engine, database),

@@ -24,6 +24,7 @@ EXCEPTIONS = {
     "health.record_proof": "telemetry; what it means is an incident, and that is an event",
     "jobs.take_output": "what a command writes; that it ended is an event",
     "keys.record_uses": "the coarse time of a use; the use itself is an event of metering",
+    "metering.forget_spent": "part of budgets.forget_periods, which records it",
     "metering.record_used": "telemetry every few seconds, from the accounting that keeps it; it changes no decision",
     "pki.record_leaves": "telemetry; what it means is an incident, and that is an event",
     "shares.mark_chosen": "what the scheduler says it took; whoever asked for it is on record",

@@ -8,6 +8,8 @@ from controlplane.domains.budgets.types import Ask, Holding, Period, Verdict, Wi
 
 MILLISECONDS: dict[BudgetUnit, int] = {"wall_seconds": 1000, "gpu_seconds": 1000}  # amounts of a unit; else 1
 LEEWAY = timedelta(minutes=2)  # a period's account is granted from so long after its end: clocks differ
+PERIODS_KEPT = timedelta(days=90)  # as long as single requests; what was spent is in the audit log for ever
+FOLDED_AT_ONCE = 500  # accounts in a transaction: asks for them wait meanwhile
 RECALLED_FOR = timedelta(seconds=6)  # longer than a short gateway waits
 
 

@@ -12,6 +12,7 @@ from controlplane.domains.budgets.types import (
     Ask,
     HolderOver,
     Holding,
+    Life,
     LiveBudget,
     StaleAsk,
     Terms,
@@ -29,7 +30,6 @@ from controlplane.kit.ids import new_id
 from controlplane.kit.paging import Page
 from controlplane.kit.tx import Tx
 
-Life = tuple[str, str]  # a gateway, and the boot of one of its workers
 _NAMED = ("workflow", "agent", "run", "key")
 
 
@@ -119,9 +119,51 @@ async def ask_allotments(
         return []
     accounts = await store.lock_accounts(tx, {ask.account: rules.budget_of(ask.account) for ask in known})
     holdings = await _holdings(tx, list(accounts))
-    answers = [_answer(tx, me, ask, budgets, accounts[ask.account], holdings[ask.account]) for ask in known]
+    answers = [
+        _answer(tx, me, ask, budgets, accounts[ask.account], holdings[ask.account])
+        for ask in known
+        if ask.account in accounts  # one that was forgotten at this moment is told to nobody
+    ]
     await store.mark_allotments(tx, actor.id, boot, [(ask, verdict) for ask, verdict, _ in answers])
     return answers
+
+
+async def fold_lives(tx: Tx, actor: Actor) -> int:
+    """Keep one sum of what closed lives spent of each account, and nothing else of them; return of how many accounts.
+
+    At any moment: what a closed life takes of a limit is what it spent, whoever the sum says it was.
+    """
+    await policy.require(tx, actor, "budget.sweep", "site")
+    closed = sorted(await metering.list_closed(tx, await store.list_lives(tx)))[: rules.FOLDED_AT_ONCE]
+    await store.delete_holders(tx, closed)  # before any account is locked, as in an ask
+    held = await store.list_held(tx, closed, rules.FOLDED_AT_ONCE)
+    spent = await metering.list_unfolded(tx, limit=rules.FOLDED_AT_ONCE)
+    accounts = sorted({*held, *spent})[: rules.FOLDED_AT_ONCE]
+    budgets = await store.get_budgets(tx, sorted({rules.budget_of(account) for account in accounts}))
+    known = {account: rules.budget_of(account) for account in accounts if rules.budget_of(account) in budgets}
+    if accounts:
+        await _fold(tx, actor, known, accounts, closed)
+        await audit.record(tx, actor, "budget.folded", "site", accounts=len(accounts), lives=len(closed))
+    return len(accounts)
+
+
+async def _fold(tx: Tx, actor: Actor, known: dict[str, str], accounts: Sequence[str], closed: Sequence[Life]) -> None:
+    if known:
+        await store.lock_accounts(tx, known)  # who asks sees a life with its allotment, or neither
+    await metering.fold_spent(tx, actor, accounts)
+    await store.delete_allotments(tx, accounts, closed)
+
+
+async def forget_periods(tx: Tx, actor: Actor) -> int:
+    """Forget accounts of periods and budgets that ended long ago; return how many. Nothing is granted of them."""
+    await policy.require(tx, actor, "budget.sweep", "site")
+    accounts = await store.lock_over(tx, tx.now - rules.PERIODS_KEPT, rules.FOLDED_AT_ONCE)
+    if accounts:
+        await store.delete_allotments(tx, accounts, None)
+        await metering.forget_spent(tx, actor, accounts)
+        await store.delete_accounts(tx, accounts)
+        await audit.record(tx, actor, "budget.forgotten", "site", accounts=len(accounts), first=accounts[0])
+    return len(accounts)
 
 
 def _answer(
@@ -155,7 +197,7 @@ async def _holdings(tx: Tx, accounts: Sequence[str]) -> dict[str, dict[Life, Hol
         life = (row.gateway, row.boot)
         found[row.account][life] = Holding(row.granted, row.used, own, closed=life in closed)
     for (account, gateway, boot), amount in spent.items():
-        found[account][gateway, boot] = Holding(spent=amount)
+        found[account][gateway, boot] = Holding(spent=amount, closed=not boot)
     return found
 
 

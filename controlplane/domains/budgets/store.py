@@ -1,10 +1,11 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import case, delete, func, select, tuple_, union
 from sqlalchemy.dialects.postgresql import insert
 
 from controlplane.domains.budgets.tables import Allotment, BudgetAccount, BudgetHolder, BudgetRow
-from controlplane.domains.budgets.types import Ask, Terms, Verdict
+from controlplane.domains.budgets.types import Ask, Life, Terms, Verdict
 from controlplane.kit.paging import Page
 from controlplane.kit.tx import Tx, any_of, changed_one
 
@@ -61,6 +62,46 @@ async def lock_accounts(tx: Tx, budgets: Mapping[str, str]) -> dict[str, BudgetA
     await tx.session.execute(insert(BudgetAccount).values(rows).on_conflict_do_nothing())
     mine = select(BudgetAccount).where(BudgetAccount.account.in_(budgets)).order_by(BudgetAccount.account)
     return {row.account: row for row in (await tx.session.scalars(mine.with_for_update())).all()}
+
+
+async def list_lives(tx: Tx) -> set[Life]:
+    """Return who asked or was allotted something, and was not folded yet."""
+    asked = select(BudgetHolder.gateway, BudgetHolder.boot)
+    held = select(Allotment.gateway, Allotment.boot).distinct()
+    return {(gateway, boot) for gateway, boot in (await tx.session.execute(union(asked, held))).tuples()}
+
+
+async def delete_holders(tx: Tx, lives: Collection[Life]) -> None:
+    await tx.session.execute(delete(BudgetHolder).where(tuple_(BudgetHolder.gateway, BudgetHolder.boot).in_(lives)))
+
+
+async def list_held(tx: Tx, lives: Collection[Life], limit: int) -> Sequence[str]:
+    """Return accounts that were allotted to these lives, the first by name."""
+    theirs = select(Allotment.account).where(tuple_(Allotment.gateway, Allotment.boot).in_(lives)).distinct()
+    return (await tx.session.scalars(theirs.order_by(Allotment.account).limit(limit))).all()
+
+
+async def delete_allotments(tx: Tx, accounts: Sequence[str], lives: Collection[Life] | None) -> None:
+    """Delete what these lives have of accounts, or all have for None."""
+    gone = delete(Allotment).where(Allotment.account == any_of(accounts))
+    if lives is not None:
+        gone = gone.where(tuple_(Allotment.gateway, Allotment.boot).in_(lives))
+    await tx.session.execute(gone)
+
+
+async def lock_over(tx: Tx, before: datetime, limit: int) -> Sequence[str]:
+    """Lock accounts whose period or budget ended before a time, in the order in which all lock them."""
+    name = BudgetAccount.account
+    tag = func.split_part(func.split_part(name, "/", 1), "@", 2)
+    cut = case((func.length(tag) == len("2026-11"), f"{before:%Y-%m}"), else_=f"{before:%Y-%m-%d}")
+    ended = select(BudgetRow.id).where(BudgetRow.ended_at < before)
+    over = ((tag != "") & (tag < cut)) | BudgetAccount.budget_id.in_(ended)
+    query = select(name).where(over).order_by(name).limit(limit)
+    return (await tx.session.scalars(query.with_for_update())).all()
+
+
+async def delete_accounts(tx: Tx, accounts: Sequence[str]) -> None:
+    await tx.session.execute(delete(BudgetAccount).where(BudgetAccount.account == any_of(accounts)))
 
 
 async def list_accounts(tx: Tx, budget_id: str, period: str) -> Sequence[str]:

@@ -1,9 +1,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import TypeAlias
 
 from controlplane.contracts.snapshot import BudgetScope, BudgetUnit
 from controlplane.kit.errors import Conflict
+
+Life: TypeAlias = tuple[str, str]  # a gateway, and the boot of one of its workers
 
 
 class Window(StrEnum):

@@ -47,6 +47,23 @@ async def list_spent(tx: Tx, accounts: Sequence[str]) -> list[Spent]:
     return await store.list_spent(tx, accounts)
 
 
+async def list_unfolded(tx: Tx, *, limit: int) -> Sequence[str]:
+    """Return accounts of which lives that are closed spent, each for itself."""
+    return await store.list_unfolded(tx, limit)
+
+
+async def fold_spent(tx: Tx, actor: Actor, accounts: Sequence[str]) -> None:
+    """Keep one sum of what all closed lives spent of each account; it is told as spent by no life ("", "")."""
+    await policy.require(tx, actor, "budget.sweep", "site")
+    await store.fold_spent(tx, accounts)
+
+
+async def forget_spent(tx: Tx, actor: Actor, accounts: Sequence[str]) -> None:
+    """Forget what was spent of accounts of which nothing is granted any more."""
+    await policy.require(tx, actor, "budget.sweep", "site")
+    await store.delete_spent(tx, accounts)
+
+
 async def record_used(tx: Tx, actor: Actor, *, used: Sequence[UsedGpus], known_until: datetime) -> None:
     """Write down what the engine accounts for: starts of runs, and when they ended."""
     await policy.require(tx, actor, "usage.record", "site")

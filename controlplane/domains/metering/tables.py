@@ -21,7 +21,10 @@ class GatewaySpool(Table):
 
 
 class AmountSpent(Table):
-    """What one life of a worker has spent of one account of a budget, by the lines of its spool."""
+    """What one life of a worker has spent of one account of a budget, by the lines of its spool.
+
+    What all lives that are over have spent is one row, without gateway and boot.
+    """
 
     __tablename__ = "amounts_spent"
     __table_args__ = (CheckConstraint("spent >= 0", name="spent"),)

@@ -16,9 +16,9 @@ import pytest
 from controlplane.contracts.budgets import Allotment, AskAllotments
 from controlplane.contracts.snapshot import BudgetScope, BudgetUnit, SnapshotBudget
 from controlplane.contracts.spool import ShipSpool
-from controlplane.domains.audit.types import Actor, Role
+from controlplane.domains.audit.types import SYSTEM, Actor, Role
 from controlplane.domains.budgets import service as budgets
-from controlplane.domains.budgets.types import Ask, Terms, Window
+from controlplane.domains.budgets.types import AccountView, Ask, Terms, Window
 from controlplane.domains.metering import service as metering
 from controlplane.gateway.meter.usage import Usage
 from controlplane.gateway.records import AnyRecord, Chain, Closed, Intent, Opened, Outcome
@@ -187,7 +187,7 @@ class Site:
             await self.deliver(life, ask)
 
     async def all_ask(self) -> None:
-        await asyncio.gather(*(self.ask(life) for life in self.lives))
+        await asyncio.gather(*(self.ask(life) for life in self.lives), self.fold_now())
 
     async def ship_a_dead_one(self) -> None:
         if self.dead:
@@ -202,6 +202,21 @@ class Site:
         async with self.plane.database.transaction() as tx:
             await metering.take_spool(tx, Actor(life.gateway, Role.GATEWAY), shipped=shipped)
         life.shipped = upto
+
+    async def fold(self) -> None:
+        """Fold closed lives: nothing that anybody is told of a budget changes."""
+        before = await self.views()
+        await self.fold_now()
+        assert await self.views() == before
+
+    async def fold_now(self) -> None:
+        async with self.plane.database.transaction() as tx:
+            await budgets.fold_lives(tx, SYSTEM)
+
+    async def views(self) -> list[tuple[AccountView, ...]]:
+        async with self.plane.database.transaction() as tx:
+            found = [await budgets.get_budget(tx, SYSTEM_ADMIN, budget_id=budget_id) for budget_id in self.limits]
+        return [tuple(view for view in one.accounts if view.spent or view.allotted) for one in found]
 
     def pass_time(self) -> None:
         self.time.seconds += self.random.choice((0.3, 1.1, 5.0, 20.0, 70.0))
@@ -263,6 +278,7 @@ async def one_step(site: Site) -> None:
         "late": (5, site.deliver_late),
         "time": (8, site.pass_time),
         "give back": (4, life.worker.ledger.accounts.give_back),
+        "fold": (5, site.fold),
         "crash": (2, lambda: site.crash(life)),
     }
     (name,) = site.random.choices(list(steps), [weight for weight, _ in steps.values()])
@@ -301,6 +317,7 @@ async def test_committed_and_live_holds_never_pass_a_limit_and_nothing_is_lost_f
         await one_step(site)
         site.check()
     await everything_heals(site)
+    await site.fold()
 
     async with plane.database.transaction() as tx:
         for budget_id in site.limits:

@@ -164,6 +164,7 @@ VERBS: Verbs = to_table(
     write("budget.create", PA, OP),
     write("budget.end", PA, OP),
     read("budget.read", PA, SA, OP, AU, TA, TU),
+    write("budget.sweep", SYSTEM),
     # allocation
     read("allocation.explain", PA, SA, OP, AU, TA, TU),
     write("lease.end", SYSTEM),
