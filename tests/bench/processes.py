@@ -115,9 +115,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(port: int, within_s: float = _START_S) -> None:
+def wait_for(port: int) -> None:
     """Wait until something listens. Raises TimeoutError."""
-    end = time.monotonic() + within_s
+    end = time.monotonic() + _START_S
     while time.monotonic() < end:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()

@@ -60,6 +60,16 @@ class Engine:
         lines = httpx.get(f"{self.url}/metrics", trust_env=False, timeout=30).text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
 
+    def serves(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health", trust_env=False, timeout=30).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def has_ended(self) -> bool:
+        """Say whether its process is over; it stays in the table until the stack ends."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
     def kill(self) -> None:
         end_tree(self.pid)
 
@@ -107,7 +117,8 @@ def serve(folder: Path, stack: ExitStack) -> Served:
     model = write_weights(folder / "model")
     engines = tuple(_engine(stage, model) for _ in range(2))
     for engine in engines:
-        wait_for(engine.port, _START_S)
+        wait_until(lambda one=engine: one.serves() or one.has_ended(), _START_S)
+        assert not engine.has_ended(), "vLLM ended while it started"
     port, pid = _gateway(stage, folder, engines)
     return Served(f"http://127.0.0.1:{port}", pid, engines, folder / "state", model)
 
