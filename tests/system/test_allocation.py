@@ -82,6 +82,7 @@ def test_a_reservation_of_spare_nodes_takes_another_node_when_one_is_lost(site: 
     site.redoubt("endpoint", "scale", endpoint, 0)
     try:
         wait_for(lambda: not _leases(site), "nobody to use a GPU")
+        wait_for(lambda: _schedulers_view(site) == {"idle"}, "the scheduler to have both nodes")  # of the test before
         _lose_a_spare_node(site)
     finally:  # whatever went wrong, the tests after this one find a replica
         wait_for(lambda: all(n["state"] == "ready" for n in site.redoubt_json("node", "list") if n["gpus"]), "nodes")
@@ -166,6 +167,10 @@ def _spare(site: PracticeSite) -> list[str]:
     shown = site.lab.ssh("ctl1", "scontrol --oneliner show reservation").stdout
     kept = [line for line in shown.splitlines() if "SPEC_NODES" in line or "REPLACE_DOWN" in line]
     return [word.removeprefix("Nodes=") for line in kept for word in line.split() if word.startswith("Nodes=")]
+
+
+def _schedulers_view(site: PracticeSite) -> set[str]:
+    return set(site.lab.ssh("ctl1", "sinfo --noheader --Node --format=%T").stdout.split())
 
 
 def _held(site: PracticeSite) -> bool:
