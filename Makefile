@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.lock-$(shell cat pyproject.toml locks/dev.lock | sha256sum | cut -c1-16)
 export PYTHONPATH := molecule/shared
 
-.PHONY: setup lock check fix test test-vllm fuzz site site-down box bench bench-gateway bench-bundle bench-preflight bench-apply bench-audit bench-identity bench-allocation clean
+.PHONY: setup lock check fix test test-vllm fuzz site site-down box bench bench-gateway bench-affinity bench-bundle bench-preflight bench-apply bench-audit bench-identity bench-allocation clean
 
 setup: $(STAMP)
 
@@ -44,10 +44,14 @@ site-down: setup
 box: setup
 	@$(BIN)/redoubt box
 
-bench: bench-gateway bench-bundle bench-preflight bench-apply bench-audit bench-identity bench-allocation
+bench: bench-gateway bench-affinity bench-bundle bench-preflight bench-apply bench-audit bench-identity bench-allocation
 
 bench-gateway: setup
 	@$(BIN)/python -m tests.bench.gateway
+
+bench-affinity: setup
+	@$(BIN)/python -m tests.bench.affinity_simulated
+	@$(BIN)/python -m tests.bench.affinity
 
 bench-bundle: setup
 	@$(BIN)/python -m tests.bench.bundle
