@@ -1,12 +1,13 @@
 """What all workers of a node must agree on: a table in a mapped file, digest -> value and time.
 
-It forgets the oldest when a bucket is full, survives workers and restarts, and counts a torn slot as empty.
+When a bucket is full it forgets the oldest of whoever has most there, so nobody's flood pushes others out. It
+survives workers and restarts, and counts a torn slot as empty.
 """
 
 import fcntl
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 from struct import Struct
@@ -14,12 +15,19 @@ from struct import Struct
 _SLOT = Struct("<QQQQ")  # digest, value, milliseconds since 1970, the other three folded together
 _PER_BUCKET = 8
 _BUCKET_BYTES = _PER_BUCKET * _SLOT.size
+_BUCKET = Struct(f"<{4 * _PER_BUCKET}Q")
+_OWNER_BIT = 48  # of a digest: from here on it names whose it is
 _WHOLE = 0x9E3779B97F4A7C15  # folded in, so that a slot of zeros is not whole
 
 
 def digest_of(*parts: str) -> int:
     """Return 64 bits that stand for the parts, the same in every worker."""
     return int.from_bytes(blake2b("\0".join(parts).encode(), digest_size=8).digest(), "little")
+
+
+def digest_in(owner: str, *parts: str) -> int:
+    """Return 64 bits that stand for the parts of an owner, who cannot push out what is another's."""
+    return digest_of(owner) >> _OWNER_BIT << _OWNER_BIT | digest_of(owner, *parts) & (1 << _OWNER_BIT) - 1
 
 
 class SharedTable:
@@ -81,15 +89,20 @@ class SharedTable:
 
     def _write(self, bucket: int, digest: int, value: int, at_s: float) -> None:
         found = self._find(bucket, digest)
-        offset = found[0] if found is not None else min(self._ages(bucket))[1]
+        offset = found[0] if found is not None else self._room(bucket, digest)
         at_ms = int(at_s * 1000)
         _SLOT.pack_into(self._map, offset, digest, value, at_ms, _fold(digest, value, at_ms))
 
-    def _ages(self, bucket: int) -> Iterator[tuple[int, int]]:
-        """Yield the time and the offset of every slot; one that is not whole is the oldest."""
-        for offset in range(bucket, bucket + _BUCKET_BYTES, _SLOT.size):
-            digest, value, at_ms, check = _SLOT.unpack_from(self._map, offset)
-            yield (at_ms if check == _fold(digest, value, at_ms) else -1), offset
+    def _room(self, bucket: int, digest: int) -> int:
+        """Return where this digest may be written: a slot that is not whole, or the oldest of whoever has most."""
+        words = _BUCKET.unpack_from(self._map, bucket)
+        digests, at_ms, checks = words[::4], words[2::4], words[3::4]
+        whole = tuple(map(_fold, digests, words[1::4], at_ms))
+        if checks != whole:
+            slot = next(n for n in range(_PER_BUCKET) if checks[n] != whole[n])
+        else:
+            slot = _gives_way([there >> _OWNER_BIT for there in digests], at_ms, digest >> _OWNER_BIT)
+        return bucket + slot * _SLOT.size
 
 
 class _Locked:
@@ -110,3 +123,12 @@ class _Locked:
 
 def _fold(digest: int, value: int, at_ms: int) -> int:
     return digest ^ value ^ at_ms ^ _WHOLE
+
+
+def _gives_way(owners: Sequence[int], at_ms: Sequence[int], newcomer: int) -> int:
+    """Return which slot is the oldest of whoever has most, with the newcomer's counted."""
+    if newcomer not in owners and len(set(owners)) == len(owners):
+        return at_ms.index(min(at_ms))
+    counts = [owners.count(owner) + (owner == newcomer) for owner in owners]
+    most = max(counts)
+    return min((at, slot) for slot, at in enumerate(at_ms) if counts[slot] == most)[1]

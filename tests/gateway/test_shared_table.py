@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.gateway.shared_table import SharedTable, digest_of
+from controlplane.gateway.shared_table import SharedTable, digest_in, digest_of
 
 CLAIMS = 20_000
 WORKER = """
@@ -97,3 +97,25 @@ def test_entries_outlive_the_processes(tmp_path):
 
     assert again.get(DIGEST) == (7, 100.0)
     again.close()
+
+
+def test_a_flood_of_one_owner_pushes_out_nothing_of_another(table):
+    few = [digest_in("blue", f"run-{n}") for n in range(16)]
+    for digest in few:
+        table.put(digest, 1, at_s=100.0)
+
+    for n in range(3000):
+        table.put(digest_in("red", f"run-{n}"), 2, at_s=200.0 + n)
+
+    assert [table.get(digest) for digest in few] == [(1, 100.0)] * 16
+    later = digest_in("green", "run-1")
+    assert table.claim(later, 3, at_s=100.0, lasts_s=60.0) == (3, True)
+    assert table.get(later) == (3, 100.0)
+
+
+def test_owners_have_their_own_digests():
+    ours, theirs = digest_in("blue", "run-1", "chat"), digest_in("red", "run-1", "chat")
+
+    assert ours == digest_in("blue", "run-1", "chat") != theirs
+    assert ours != digest_in("blue", "run-2", "chat")
+    assert 0 <= ours < 1 << 64

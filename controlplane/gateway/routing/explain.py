@@ -1,4 +1,8 @@
-"""Why a request would go where it would go now: what each replica bids, in bytes of prompt, and what decides."""
+"""Why a request would go where it would go now: what each replica bids, in bytes of prompt, and what decides.
+
+Where projects share an endpoint, what is there of others is told in powers of two: who asks again and again learns
+that it is busy, and not how long somebody's prompts are.
+"""
 
 from collections.abc import Sequence
 
@@ -15,7 +19,8 @@ from controlplane.gateway.routing.router import Around, make_wish, run_of
 from controlplane.gateway.surface.chat import Chat
 from controlplane.gateway.surroundings import Client, Surroundings
 
-_SEEN_FROM = "one worker of one gateway: others count what they sent themselves"
+_SEEN_FROM = "one gateway node: others count what they sent themselves"
+_LEAST_BYTES = 16 * 1024  # told of what is not nothing
 
 
 class ExplainRoute(Chat):
@@ -65,15 +70,16 @@ def explain(around: Around, request: Request, endpoint: Endpoint) -> bytes:
     part, home = part_of(replicas, wish.parallel), find_home(replicas, wish.prefix.home)
     bids = [bid_of(r, wish, part, now, is_home=bool(wish.prefix.marks) and r is home) for r in replicas]
     best = min(range(len(bids)), key=lambda n: bids[n].cost, default=None)
+    shown = _Shown(exact=endpoint.exclusive)
     return msgspec.json.encode(
         Explanation(
             endpoint=endpoint.name,
             chosen=None if best is None else replicas[best].spec.replica_id,
             because=_because(endpoint, replicas, bids, best, pinned=pinned is not None),
             prompt_bytes=wish.prefix.size,
-            part=part,
+            part=shown.requests(part),
             seen_from=_SEEN_FROM,
-            candidates=tuple(_candidate(r, b, wish, part, now) for r, b in zip(replicas, bids, strict=True)),
+            candidates=tuple(_candidate(r, b, wish, part, now, shown) for r, b in zip(replicas, bids, strict=True)),
         )
     )
 
@@ -99,17 +105,33 @@ def _because(
     return "it is the least busy"
 
 
-def _candidate(replica: Replica, bid: Bid, wish: Wish, part: int, now: float) -> Candidate:
+class _Shown:
+    """What may be told of a load: all of it where it is one project's, its size where it may be others'."""
+
+    def __init__(self, *, exact: bool) -> None:
+        self._exact = exact
+
+    def requests(self, number: int) -> int:
+        return number if self._exact or not number else 1 << (number - 1).bit_length()
+
+    def bytes_(self, number: float) -> int:
+        whole = int(number)
+        return whole if self._exact or whole <= 0 else self.requests(max(whole, _LEAST_BYTES))
+
+
+def _candidate(replica: Replica, bid: Bid, wish: Wish, part: int, now: float, shown: _Shown) -> Candidate:
     standing = replica.standing
+    running = standing.running + standing.running_elsewhere
+    waiting = standing.prefilling + standing.prefilling_elsewhere
     reasons = {
         f"rests for {standing.rests_until - now:.0f} s more, after a failure": standing.rests_until > now,
         f"is young and gets {standing.warmth(now):.0%} of its part": standing.warm_from > now,
-        f"runs {standing.running} and its part is {part}": standing.running >= part,
+        f"runs {shown.requests(running)} and its part is {shown.requests(part)}": running >= part,
         "was the session's last": bid.session,
         "is the prompt's home": bid.home,
     }
     return Candidate(
-        replica.spec.replica_id, replica.spec.revision_id, int(bid.cost),
-        min(MARKED_BYTES[bid.held], wish.prefix.size), standing.prefilling, standing.running,
+        replica.spec.replica_id, replica.spec.revision_id, shown.bytes_(bid.cost),
+        min(MARKED_BYTES[bid.held], wish.prefix.size), shown.bytes_(waiting), shown.requests(running),
         tuple(reason for reason, holds in reasons.items() if holds),
     )  # fmt: skip

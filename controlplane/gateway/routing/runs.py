@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from controlplane.gateway.shared_table import SharedTable, digest_of
+from controlplane.gateway.shared_table import SharedTable, digest_in
 
 _LASTS_S = 6 * 3600.0  # since its last request
 _RENEWED_EVERY_S = 60.0
@@ -52,4 +52,4 @@ class SharedRuns:
 
 
 def run_key(project: str, run: str, endpoint_id: str) -> int:
-    return digest_of(project, run, endpoint_id)
+    return digest_in(project, run, endpoint_id)

@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime
 
 from tests.gateway.stage import ASK, KEY, Stage, endpoint, key, snapshot
 
@@ -49,3 +50,23 @@ async def test_a_key_that_may_not_use_the_endpoint_learns_nothing(stage: Stage):
         reply = await client.post("/v1/explain-route", content=ASK)
 
     assert reply.status_code == 404
+
+
+async def test_loads_of_others_are_told_in_powers_of_two_and_those_of_one_project_exactly(stage: Stage):
+    one, other = await stage.replica(name="one"), await stage.replica(name="other")
+    gateway = await stage.gateway(one, other)
+    shared = endpoint("chat", (one.spec, other.spec))
+    for replica in gateway.hub.directory(datetime.now(UTC)).endpoints["chat"].replicas:
+        replica.standing.running, replica.standing.prefilling = 5, 20_001
+
+    told = (await explain(gateway))["candidates"]
+    gateway.hub.adopt(
+        snapshot(9, (), (key(KEY),)).model_copy(
+            update={"endpoints": (shared.model_copy(update={"exclusive": True, "project": "blue"}),)}
+        )
+    )
+    exact = (await explain(gateway))["candidates"]
+
+    assert [(one["running"], one["waiting_to_be_read_bytes"]) for one in told] == [(8, 32_768)] * 2
+    assert all(one["cost_bytes"].bit_count() == 1 for one in told)
+    assert [(one["running"], one["waiting_to_be_read_bytes"]) for one in exact] == [(5, 20_001)] * 2

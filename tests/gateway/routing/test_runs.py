@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from controlplane.gateway.routing.runs import SharedRuns
+from controlplane.gateway.routing.runs import SharedRuns, run_key
 from controlplane.gateway.shared_table import SharedTable
 from tests.gateway.stage import Stage
 
@@ -61,3 +61,14 @@ def test_workers_of_a_node_agree_on_a_run_and_it_ends_when_it_is_not_used(tmp_pa
     assert other.find(5, now_s=5 * 3600.0) == 111
     assert one.find(5, now_s=10 * 3600.0) == 111
     assert one.find(5, now_s=17 * 3600.0) is None
+
+
+def test_a_project_that_invents_runs_ends_none_of_another_project(tmp_path: Path):
+    runs = SharedRuns(SharedTable(tmp_path / "runs", buckets=16))
+    quiet = run_key("blue", "run-1", "endpoint_chat")
+    runs.begin(quiet, 111, now_s=1000.0)
+
+    for number in range(2000):
+        runs.begin(run_key("red", f"run-{number}", "endpoint_chat"), 222, now_s=1001.0)
+
+    assert runs.find(quiet, now_s=1002.0) == 111
