@@ -12,9 +12,24 @@ from controlplane.contracts.snapshot import BudgetScope, BudgetUnit
 
 COLUMNS = [
     ("BUDGET", "id"), ("OF", "scope"), ("SHARE", "share"), ("NAME", "name"), ("UNIT", "unit"), ("PER", "window"),
-    ("AT MOST", "most"), ("SPENT", "spent"), ("ALLOTTED", "allotted"), ("EXCEPTION", "exception"),
+    ("LIMIT", "most"), ("SPENT", "spent_of"), ("ALLOTTED", "allotted_of"), ("EXCEPTION", "exception"),
 ]  # fmt: skip
 ACCOUNT_COLUMNS = [("NAME", "name"), ("SPENT", "spent"), ("ALLOTTED", "allotted")]
+
+
+class _Line(contracts.Budget):
+    """A budget in a table: where each name has the limit for itself, what the busiest one has of it."""
+
+    @property
+    def spent_of(self) -> str:
+        if self.busiest is None:
+            return str(self.spent)
+        return f"{self.busiest.spent} ({self.busiest.name}, of {self.names} names)"
+
+    @property
+    def allotted_of(self) -> int:
+        return self.allotted if self.busiest is None else self.busiest.allotted
+
 
 BudgetId = Annotated[str, typer.Argument(metavar="BUDGET", help="Its id, from `redoubt budget list`.")]
 Beyond = Annotated[
@@ -44,7 +59,7 @@ def create_budget(
     )
     with connect_as(context, BudgetClient) as client:
         made = client.create_budget(ask)
-    show([made], COLUMNS, as_json=as_json, empty="")
+    show([_line(made)], COLUMNS, as_json=as_json, empty="")
 
 
 @budgets.command("list")
@@ -52,7 +67,7 @@ def list_budgets(context: typer.Context, *, as_json: Json = False) -> None:
     """List budgets, and what is spent of them."""
     with connect_as(context, BudgetClient) as client:
         empty = "no budgets; make one: redoubt budget create project completion_tokens --of NAME --most N --per day"
-        show(client.list_budgets(), COLUMNS, as_json=as_json, empty=empty)
+        show(map(_line, client.list_budgets()), COLUMNS, as_json=as_json, empty=empty)
 
 
 @budgets.command("show")
@@ -63,8 +78,9 @@ def show_budget(context: typer.Context, budget: BudgetId, *, as_json: Json = Fal
     if as_json:
         show_json(found.model_dump(mode="json"))
         return
-    show([found], COLUMNS, as_json=False, empty="")
-    show(found.accounts, ACCOUNT_COLUMNS, as_json=False, empty="nothing is spent of it in this period")
+    show([_line(found)], COLUMNS, as_json=False, empty="")
+    if found.name == "*":
+        show(found.accounts, ACCOUNT_COLUMNS, as_json=False, empty="nothing is spent of it in this period")
 
 
 @budgets.command("change")
@@ -79,7 +95,7 @@ def change_budget(
     """Change its limit; a lower one binds about a second later."""
     with connect_as(context, BudgetClient) as client:
         changed = client.change_budget(budget, contracts.ChangeBudget(most=most, exception=exception))
-    show([changed], COLUMNS, as_json=as_json, empty="")
+    show([changed if as_json else _line(changed)], COLUMNS, as_json=as_json, empty="")
 
 
 @budgets.command("end")
@@ -88,3 +104,7 @@ def end_budget(context: typer.Context, budget: BudgetId) -> None:
     with connect_as(context, BudgetClient) as client:
         client.end_budget(budget)
     say(f"{budget} is over")
+
+
+def _line(budget: contracts.Budget) -> _Line:
+    return _Line(**{name: getattr(budget, name) for name in contracts.Budget.model_fields})

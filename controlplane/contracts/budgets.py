@@ -37,10 +37,19 @@ class ChangeBudget(Strict):
     exception: Units | None = None
 
 
+class BudgetAccount(Answer):
+    """What was spent for one name."""
+
+    name: str
+    spent: int
+    allotted: int
+
+
 class Budget(Answer):
     """All in units, those of seconds rounded up. `allotted` is at gateways and not known to be spent.
 
-    `ends_at` is when this period ends; null for a fixed budget.
+    `ends_at` is when this period ends; null for a fixed budget. Where each of `names` has the limit for itself, `spent`
+    and `allotted` are of all together, and `busiest` is the name that spent most.
     """
 
     id: str
@@ -54,14 +63,8 @@ class Budget(Answer):
     spent: int
     allotted: int
     ends_at: AwareDatetime | None
-
-
-class BudgetAccount(Answer):
-    """What was spent for one name."""
-
-    name: str
-    spent: int
-    allotted: int
+    names: int = 0
+    busiest: BudgetAccount | None = None
 
 
 class BudgetDetail(Budget):

@@ -9,7 +9,7 @@ from controlplane.contracts.admin import Rows
 from controlplane.domains.budgets import rules
 from controlplane.domains.budgets import service as budgets
 from controlplane.domains.budgets.service import BudgetView
-from controlplane.domains.budgets.types import Terms, Window
+from controlplane.domains.budgets.types import AccountView, Terms, Window
 from controlplane.kit.tx import Tx
 from controlplane.web.actor import Person
 from controlplane.web.once import Posted
@@ -64,6 +64,8 @@ async def end_budget(budget: str, tx: Transaction, actor: Person) -> None:
 def to_budget(tx: Tx, view: BudgetView) -> contracts.Budget:
     row = view.budget
     each = rules.amounts_of(row.unit)
+    named = view.accounts if row.name == "*" else ()
+    busiest = max(named, key=lambda one: (one.spent, one.allotted), default=None)
     return contracts.Budget(
         id=row.id,
         scope=row.scope,
@@ -76,15 +78,17 @@ def to_budget(tx: Tx, view: BudgetView) -> contracts.Budget:
         spent=-(-sum(account.spent for account in view.accounts) // each),
         allotted=-(-sum(account.allotted for account in view.accounts) // each),
         ends_at=rules.period_of(Window(row.window), tx.now).ends_at,
+        names=len(named),
+        busiest=None if busiest is None else _to_account(busiest, each),
     )
 
 
 def to_detail(tx: Tx, view: BudgetView) -> contracts.BudgetDetail:
     each = rules.amounts_of(view.budget.unit)
-    accounts = tuple(
-        contracts.BudgetAccount(
-            name=one.account.partition("/")[2], spent=-(-one.spent // each), allotted=-(-one.allotted // each)
-        )
-        for one in view.accounts
-    )
+    accounts = tuple(_to_account(one, each) for one in view.accounts)
     return contracts.BudgetDetail(**to_budget(tx, view).model_dump(), accounts=accounts)
+
+
+def _to_account(one: AccountView, each: int) -> contracts.BudgetAccount:
+    name = one.account.partition("/")[2]
+    return contracts.BudgetAccount(name=name, spent=-(-one.spent // each), allotted=-(-one.allotted // each))
