@@ -1,11 +1,13 @@
 """What a project and a node keep: never more than they may, however many ask at once."""
 
 import asyncio
+import time
 
 import openai
 import pytest
 
 from controlplane.gateway.batch.refusals import NoRoom
+from controlplane.gateway.batch.sealed import SealedWriter
 from tests.gateway.batch.office import Office, OpenOffice, a_line, counts, until
 from tests.gateway.batch.test_files import form, upload_head
 from tests.gateway.stage import Call, Stage, say_hi
@@ -39,8 +41,17 @@ async def test_an_upload_has_its_room_from_its_beginning_to_its_end(
     assert made.bytes == 60_000
 
 
-async def test_of_many_uploads_at_once_no_more_begin_than_there_is_room_for(stage: Stage, opens: OpenOffice):
+async def test_of_many_uploads_at_once_no_more_begin_than_there_is_room_for(
+    stage: Stage, opens: OpenOffice, monkeypatch
+):
     office = await opens(project_bytes=300_000)
+    really_begin = office.archive.files.begin
+
+    def begin_late(project: str, file_id: str, *, reserved_bytes: int) -> SealedWriter:
+        time.sleep(0.02)  # others look for room meanwhile
+        return really_begin(project, file_id, reserved_bytes=reserved_bytes)
+
+    monkeypatch.setattr(office.archive.files, "begin", begin_late)
 
     def begin(number: int) -> bool:
         try:
