@@ -29,6 +29,28 @@ class Sender(Asker, Protocol):
         ...
 
 
+class _Nobody:
+    """Whose request it was once it is over."""
+
+    def sent_to(self, replica: Replica) -> None:
+        """Do nothing."""
+
+    def undelivered(self, refusal: Refusal) -> None:
+        """Do nothing."""
+
+    def answered(self, status: int, body: bytes) -> None:
+        """Do nothing."""
+
+    def stream_continued(self, payload: bytes, *, done: bool) -> None:
+        """Do nothing."""
+
+    def link_lost(self, *, silent: bool) -> None:
+        """Do nothing."""
+
+
+_NOBODY = _Nobody()
+
+
 class Dispatch:
     """`endpoint` is as the snapshot had it when the request was sent last."""
 
@@ -52,7 +74,7 @@ class Dispatch:
     def __init__(self, around: Surroundings, request: Request, sender: Sender) -> None:
         self._around = around
         self._request = request
-        self._sender = sender
+        self._sender: Sender = sender
         self.endpoint = request.endpoint
         self.body = b""
         self._plan = Plan(around, request)
@@ -179,6 +201,10 @@ class Dispatch:
         """Take note of what the replica had cached, as its answer says."""
         if self._last is not None:
             self._last.learn(usage)
+
+    def forget(self) -> None:
+        """The request is over. Its sender holds this: without a way back both go at once, and no collection is needed."""
+        self._sender = _NOBODY
 
     def pause(self) -> None:
         if self._link is not None:

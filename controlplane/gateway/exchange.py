@@ -93,6 +93,7 @@ class Exchange:
     def not_cleared(self, refusal: Refusal) -> None:
         if self._live:
             self._live = False
+            self._dispatch.forget()
             self._around.deny(refusal, self._request)
             self._client.refuse(refusal)
 
@@ -116,6 +117,7 @@ class Exchange:
         """What cannot be written down is not done."""
         if self._live:
             self._live = False
+            self._dispatch.forget()
             self._settle()
             self._client.refuse(_not_recorded())
 
@@ -359,6 +361,7 @@ class Exchange:
         if self._hold is not None:
             self._trail.end(self._hold, result, status, code)
             self._dispatch.learn(usage)
+        self._dispatch.forget()
         if self._recorded:
             self._around.queues.leave(self._request, self, usage.tokens_out or 0)
 
