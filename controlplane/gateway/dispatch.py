@@ -203,7 +203,7 @@ class Dispatch:
             self._last.learn(usage)
 
     def forget(self) -> None:
-        """The request is over. Its sender holds this: without a way back both go at once, and no collection is needed."""
+        """The request is over. Its sender holds this: without a way back both go at once, not at a collection."""
         self._sender = _NOBODY
 
     def pause(self) -> None:
