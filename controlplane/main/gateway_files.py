@@ -44,7 +44,7 @@ class KeptFiles:
             key = read_content_key(self._path, self._root)
             if self._key not in (None, key):
                 detail = f"content_key {self._path} is not the one that this gateway began with"
-                raise WrongContentKey(detail, remedy="reload the gateway: systemctl reload redoubt-gateway")
+                raise WrongContentKey(detail, remedy="restart the gateway: systemctl restart redoubt-gateway")
         except OSError as error:
             self._lock(NoContentKey(f"content_key cannot be checked: {error}", remedy=f"look at {self._root}"))
         except BadInput as fault:
@@ -56,17 +56,23 @@ class KeptFiles:
         await asyncio.to_thread(self.look)
 
     async def step(self) -> None:
-        """Do batches. Raises OSError."""
-        if self._hub.archive is not None and self._leader is None:
+        """Do batches; without the key nothing more is sealed that nobody could open after a restart. Raises OSError."""
+        if self._hub.content_fault is not None:
+            await self._let_go()
+        elif self._hub.archive is not None and self._leader is None:
             self._leader = Leader(self._hub, self._hub.archive)
         if self._leader is not None:
             await self._leader.step()
 
     async def close(self) -> None:
-        if self._leader is not None:
-            await self._leader.close()
+        await self._let_go()
         if self._hub.archive is not None:
             self._hub.archive.close()
+
+    async def _let_go(self) -> None:
+        leader, self._leader = self._leader, None
+        if leader is not None:
+            await leader.close()
 
     def _lock(self, fault: BadInput) -> None:
         self._hub.content_fault = fault

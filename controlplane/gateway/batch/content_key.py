@@ -38,7 +38,7 @@ def read_content_key(path: Path, root: Path) -> bytes:
     if known is None and (not _keeps_something(root) or _opens_something(root, key)):
         _keep_check(root, check)
     elif known != check:
-        detail = f"content_key {path} is not the one that sealed what is kept in {root}"
+        detail = f"content_key {path} is not the one that sealed what is kept in {root}, or an older Redoubt kept it"
         raise WrongContentKey(detail, remedy=f"put that one back from a backup, or give up what is kept: {_anew(root)}")
     return key
 
@@ -71,7 +71,7 @@ def _remedy(path: Path, root: Path) -> str:
 
 
 def _anew(root: Path) -> str:
-    return f"rm -r {root} and reload the gateway"
+    return f"rm -r {root} and restart the gateway"
 
 
 def _check_value(secret: bytes) -> bytes:

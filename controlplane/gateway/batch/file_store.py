@@ -15,7 +15,16 @@ import structlog
 from controlplane.gateway.batch.limits import BatchLimits
 from controlplane.gateway.batch.records import FileRecord
 from controlplane.gateway.batch.refusals import NoRoom
-from controlplane.gateway.batch.sealed import Damaged, SealedWriter, Sealing, destroy, drop_orphan, locked, read_sealed
+from controlplane.gateway.batch.sealed import (
+    Damaged,
+    SealedWriter,
+    Sealing,
+    destroy,
+    drop_orphan,
+    locked,
+    read_sealed,
+    replace_sealed,
+)
 from controlplane.kit.durable_files import sync_folder
 
 log = structlog.get_logger()
@@ -58,8 +67,9 @@ class FileStore:
         data = folder / f"{record.id}.data"
         try:
             writer.finish()
-            writer.path.replace(data)
+            replace_sealed(writer.path, data)  # a kill may have left one that the same batch had written
             self.sealing.save(folder / f"{record.id}.head", record.id, record)
+            writer.close()
         except OSError:
             writer.discard()
             destroy(data)

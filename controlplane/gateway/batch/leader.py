@@ -23,7 +23,10 @@ SWEEP_S = 60.0
 _ORPHAN_S = 60
 _AGAIN_S = 5.0
 ROOM_S = 5.0  # between two looks at what projects keep
-_OVERFULL = Fault("project_full", "the project keeps as much as it may; delete files with DELETE /v1/files/{id}")
+_OVERFULL = Fault(
+    "project_full",
+    "the project or this gateway keeps as much as it may; DELETE /v1/files/{id}, or ask operators for room",
+)
 _FULL = Fault("disk_full", "this gateway's disk has no room for more results")
 
 
@@ -167,6 +170,6 @@ class Leader:
 
 def _is_old(path: Path, now_s: int) -> bool:
     try:
-        return now_s - path.stat().st_mtime > _ORPHAN_S
+        return now_s - path.stat().st_ctime > _ORPHAN_S  # since its last link: its content is as old as the upload
     except FileNotFoundError:
         return False

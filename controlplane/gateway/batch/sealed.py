@@ -74,6 +74,16 @@ class Sealing:
         return HKDF(hashes.SHA256(), 32, salt=None, info=name.encode()).derive(self._node_key)
 
 
+def replace_sealed(fresh: Path, path: Path) -> None:
+    """Give a sealed file the name of another one, which is destroyed if that was its last. Raises OSError."""
+    before = _open(path)
+    try:
+        fresh.replace(path)
+        _destroy_if_last(before)
+    finally:
+        _close(before)
+
+
 def destroy(path: Path) -> None:
     """Take a sealed file's name away, and with its last name its key. Raises OSError.
 
@@ -136,13 +146,12 @@ class SealedWriter:
             del self._part[:FRAME_BYTES]
 
     def finish(self) -> None:
-        """Make the content durable; its name is the caller's. Raises OSError."""
+        """Make the content durable. The caller names it, then closes it: until then it is no orphan. Raises OSError."""
         self._add(bytes(self._part), last=True)
         os.ftruncate(self._descriptor, os.lseek(self._descriptor, 0, os.SEEK_CUR))
         self._has_key = True
         os.pwrite(self._descriptor, self._header, 0)
         os.fsync(self._descriptor)
-        self.close()
 
     def close(self) -> None:
         if self._descriptor >= 0:

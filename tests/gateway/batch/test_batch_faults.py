@@ -226,3 +226,17 @@ async def test_a_project_keeps_no_more_batches_than_it_may(stage: Stage, opens: 
         await office.until_over(client, (await office.submit(client, a_line("a"))).id)
         with pytest.raises(openai.RateLimitError, match="batches of the project are kept"):
             await office.submit(client, a_line("b"))
+
+
+async def test_a_batch_that_is_being_made_of_an_old_file_is_left_alone(stage: Stage, opens: OpenOffice):
+    office = await opens(await stage.replica())
+    async with office.openai() as client:
+        await client.files.create(file=("a", a_line("a")), purpose="batch")
+        (data,) = office.kept("data")
+        own = data.with_name(f"batch_{0:032x}.input")
+        os.utime(data, (0, 0))  # its content is old, and so is that of every link to it
+
+        os.link(data, own)
+        await office.leader.step()
+
+        assert own.exists()

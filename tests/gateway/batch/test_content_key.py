@@ -1,6 +1,9 @@
 """Without its content key a gateway serves on and keeps nothing; another key than its own seals and opens nothing."""
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import httpx
 import pytest
@@ -8,9 +11,11 @@ import pytest
 from controlplane.gateway.batch.content_key import CHECK_FILE, NoContentKey, WrongContentKey, read_content_key
 from controlplane.gateway.batch.records import FileRecord
 from controlplane.gateway.batch.sealed import Sealing
-from tests.gateway.batch.office import KEEPS
+from controlplane.main.gateway_files import KeptFiles
+from controlplane.main.settings import GatewaySettings
+from tests.gateway.batch.office import KEEPS, OpenOffice, a_line
 from tests.gateway.process import CONTENT_SECRET, GatewayProcess, StandInControlPlane, until
-from tests.gateway.stage import KEY, key, snapshot
+from tests.gateway.stage import KEY, Stage, key, snapshot
 
 OTHER_SECRET = "another secret than that one, as long as it"
 RECORD = FileRecord("file-1", "blue", "a", 1, "batch", 0, 0, 1)
@@ -137,3 +142,25 @@ def test_a_key_that_is_lost_while_the_gateway_serves_seals_nothing_new(keeping: 
     until(lambda: upload(keeping).status_code == 503)
 
     assert keeping.get("/v1/files").json()["data"]
+
+
+async def test_batches_go_on_only_while_their_key_is_there(stage: Stage, opens: OpenOffice, secret: Path):
+    office = await opens(await stage.replica())
+    hub, settings = office.gateway.hub, cast("GatewaySettings", SimpleNamespace(state_dir=secret.parent))
+    files = KeptFiles(hub, settings, secret)
+
+    async def works() -> bool:
+        for _ in range(100):
+            await files.step()
+            await asyncio.sleep(0.02)
+            if not office.kept("input"):
+                return True
+        return False
+
+    async with office.openai() as client:
+        await office.submit(client, a_line("a"))
+        hub.content_fault = NoContentKey("it is gone", remedy="put it back")
+        assert not await works()
+        hub.content_fault = None
+        assert await works()
+    await files.close()

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import pytest
 
+from controlplane.gateway.batch.records import FileRecord
 from controlplane.gateway.batch.sealed import HEADER_BYTES, Damaged, SealedWriter, Sealing, destroy, read_sealed
 from tests.gateway.batch.office import NODE_KEY, Office, OpenOffice, a_line, until
 from tests.gateway.batch.test_files import form, upload_head
@@ -109,11 +110,29 @@ async def test_the_end_of_a_batch_leaves_an_input_that_nobody_deleted(stage: Sta
         assert (await client.files.content(made.input_file_id)).content == a_line("a")
 
 
+async def test_a_result_that_is_written_again_leaves_no_key_of_the_first(opens: OpenOffice, watch: Watch):
+    files = (await opens()).archive.files
+    record = FileRecord("file-1", "blue", "a", 1, "batch", 0, 0, 2**40)
+
+    def write(content: bytes) -> None:
+        writer = files.begin("blue", record.id)
+        writer.write(content)
+        files.commit(writer, record)
+
+    write(b"first")
+    blocks = watch(files.data_path("blue", record.id))
+    write(b"again")
+
+    assert not has_key(blocks)
+    assert list(files.read("blue", record.id)) == [b"again"]
+
+
 def test_of_two_names_the_last_takes_the_key_with_it(tmp_path: Path, watch: Watch):
     sealing = Sealing(NODE_KEY)
     writer = SealedWriter(tmp_path / "one", sealing, "name")
     writer.write(b"content")
     writer.finish()
+    writer.close()
     (tmp_path / "two").hardlink_to(tmp_path / "one")
     blocks = watch(tmp_path / "one")
 
