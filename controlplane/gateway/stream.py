@@ -41,7 +41,7 @@ class Stream:
         self._recall = recall_for(request)
         self._splice: Splice | None = None
         self._first = b""
-        self._latest = (b"", b"")
+        self._latest = (b"", b"", b"")  # the reason, the usage, the end
         self.opened = False
         self.begun = False
         self.lines = 0
@@ -55,7 +55,7 @@ class Stream:
         if self._recall is not None:
             self._recall.keep(events)
         if events:
-            self._latest = (self._latest[1], events)
+            self._latest = (self._latest[1], self._latest[2], events)
         return events
 
     def restart(self) -> None:
@@ -75,7 +75,8 @@ class Stream:
     @property
     def is_finished(self) -> bool:
         """The model has said why it ended; nothing is missing but the end, and a usage that nobody asked for."""
-        return self._request.ask.hides_usage and says_why_it_ended(b"".join(self._latest))
+        ask = self._request.ask  # of several choices each says so, and others may still be under way
+        return ask.hides_usage and ask.choices == 1 and says_why_it_ended(b"".join(self._latest))
 
     @staticmethod
     def within(events: bytes, most_lines: int) -> bytes:
@@ -125,8 +126,9 @@ class Stream:
         self._client.answered()
 
     def finish(self) -> None:
-        """End what only its last word is missing of."""
-        self.write(closing.DONE)
+        """End what at most its last word is missing of."""
+        if not self._latest[-1].endswith(closing.DONE):
+            self.write(closing.DONE)
         self.end()
 
     def cut(self) -> None:

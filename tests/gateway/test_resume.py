@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.stage import STREAMED, Call, Gateway, ScriptedReplica, Stage, post
+from controlplane.gateway.closing import DONE
+from tests.gateway.stage import KEY, STREAMED, Call, Gateway, ScriptedReplica, Stage, endpoint, key, post, snapshot
 
 TINY = Path(__file__).resolve().parents[2] / "images/practice/tiny_model.py"
 EVENT = (
@@ -163,6 +164,41 @@ async def test_a_stream_that_said_why_it_ended_is_whole_without_another_replica(
     assert b"replica_lost" not in answer
     assert answer.count(b"[DONE]") == 1
     assert len(first.requests) + len(second.requests) == 1
+
+
+async def test_a_stream_whose_very_end_is_missing_is_whole_too(stage: Stage):
+    async def forget_the_end(call: Call) -> None:
+        await call.begin_stream()
+        for part in (word(b"A", b"one"), event(b"A", b"{}", finish=b'"stop"'), event(b"A", b"{}"), DONE):
+            await call.chunk(part)
+            await asyncio.sleep(0.02)  # a read for each
+        call.die()
+
+    first, second = await stage.replica(forget_the_end, "a"), await stage.replica(forget_the_end, "b")
+    gateway = await stage.gateway(first, second)
+
+    answer = await one(gateway, STREAMED)
+
+    assert b"replica_lost" not in answer
+    assert answer.count(b"[DONE]") == 1
+    assert len(first.requests) + len(second.requests) == 1
+
+
+async def test_of_several_choices_the_end_of_one_is_not_the_end_of_the_stream(stage: Stage):
+    async def end_one_of_two(call: Call) -> None:
+        await call.begin_stream()
+        await call.chunk(word(b"A", b"one"))
+        await call.chunk(event(b"A", b"{}", finish=b'"stop"'))
+        call.die()
+
+    gateway = await stage.gateway(replica := await stage.replica(end_one_of_two))
+    vllm = endpoint("chat", (replica.spec,)).model_copy(update={"adapter": "vllm"})
+    gateway.hub.adopt(snapshot(9, (replica.spec,), (key(KEY),)).model_copy(update={"endpoints": (vllm,)}))
+
+    answer = await one(gateway, asked(n=2))
+
+    assert b"replica_lost" in answer
+    assert b"[DONE]" not in answer
 
 
 async def test_a_stream_that_falls_silent_is_taken_up_elsewhere(stage: Stage):
