@@ -224,7 +224,8 @@ def explain_route(
     say(f"{found['chosen'] or 'none'}: {found['because']}")
     for one in found["candidates"]:
         why = "; ".join(one.get("reasons", ())) or "-"
-        say(f"  {one['replica']}: costs {one['cost_bytes']}, holds {one['held_bytes']}, runs {one['running']}; {why}")
+        costs = f"costs {one['cost_bytes']}, " if "cost_bytes" in one else ""
+        say(f"  {one['replica']}: {costs}holds {one['held_bytes']}, runs {one['running']}; {why}")
 
 
 def ask_gateway(url: str, ca: str, key: str, endpoint: str, question: str, max_tokens: int) -> str:

@@ -12,7 +12,11 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import structlog
+
 from controlplane.gateway.shared_table import digest_of
+
+log = structlog.get_logger()
 
 _ROWS: Final = 64
 _COLUMNS: Final = 1024
@@ -51,6 +55,8 @@ class NodePage:
         self._wipe(self._number)
         if self._number < _ROWS:
             self.words[self._number] = 1
+        else:
+            log.warning("workers.too_many", rows=_ROWS)
         self.look()
 
     def close(self) -> None:
@@ -122,10 +128,13 @@ class NodePage:
     async def watch(self, looks: Sequence[Callable[[], None]]) -> None:
         """Call them whenever another worker may have said something."""
         while True:
+            taken = self.words[:_ROWS].tolist()
             for _ in range(round(_WIPES_EVERY_S / _LOOKS_EVERY_S)):
                 await asyncio.sleep(_LOOKS_EVERY_S)
                 for look in looks:
                     look()
+                if self.words[:_ROWS].tolist() != taken:
+                    break  # somebody has come
             self.look()
 
     def _column_of(self, digest: int) -> int | None:

@@ -1,7 +1,7 @@
 """What all workers of a node must agree on: a table in a mapped file, digest -> value and time.
 
-When a bucket is full it forgets the oldest of whoever has most there, so nobody's flood pushes others out. It
-survives workers and restarts, and counts a torn slot as empty.
+When a bucket is full it forgets the oldest of whoever has most there: whose digests name an owner (`digest_in`)
+pushes out nobody else's. It survives workers and restarts, and counts a torn slot as empty.
 """
 
 import fcntl
@@ -67,7 +67,7 @@ class SharedTable:
             if found is not None and found[2] > at_s - lasts_s:
                 self._write(bucket, digest, found[1], max(at_s, found[2]))
                 return found[1], False
-            self._write(bucket, digest, value, at_s)
+            self._write(bucket, digest, value, at_s, over_s=at_s - lasts_s)
             return value, True
 
     def _bucket(self, digest: int) -> int:
@@ -87,19 +87,21 @@ class SharedTable:
             at = self._map.find(wanted, at + 1, end)
         return None
 
-    def _write(self, bucket: int, digest: int, value: int, at_s: float) -> None:
+    def _write(self, bucket: int, digest: int, value: int, at_s: float, *, over_s: float = 0.0) -> None:
         found = self._find(bucket, digest)
-        offset = found[0] if found is not None else self._room(bucket, digest)
+        offset = found[0] if found is not None else self._room(bucket, digest, int(over_s * 1000))
         at_ms = int(at_s * 1000)
         _SLOT.pack_into(self._map, offset, digest, value, at_ms, _fold(digest, value, at_ms))
 
-    def _room(self, bucket: int, digest: int) -> int:
-        """Return where this digest may be written: a slot that is not whole, or the oldest of whoever has most."""
+    def _room(self, bucket: int, digest: int, over_ms: int) -> int:
+        """Return where this digest may be written: what is not whole or is over, or the oldest of whoever has most."""
         words = _BUCKET.unpack_from(self._map, bucket)
         digests, at_ms, checks = words[::4], words[2::4], words[3::4]
         whole = tuple(map(_fold, digests, words[1::4], at_ms))
         if checks != whole:
             slot = next(n for n in range(_PER_BUCKET) if checks[n] != whole[n])
+        elif min(at_ms) <= over_ms:
+            slot = at_ms.index(min(at_ms))
         else:
             slot = _gives_way([there >> _OWNER_BIT for there in digests], at_ms, digest >> _OWNER_BIT)
         return bucket + slot * _SLOT.size

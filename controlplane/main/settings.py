@@ -196,7 +196,7 @@ class GatewaySettings(Settings):
     upstream_tls: Tls
     snapshot_public_key: Path
     state_dir: Path
-    workers: int = Field(default=1, ge=1, le=64)
+    workers: int = Field(default=1, ge=1, le=32)  # and as many more while a reload relieves them: node_page.py
     poll_s: float = Field(default=0.1, gt=0)
     spool_bytes: int = Field(default=1024**3, ge=1024**2)
     ship_s: float = Field(default=0.5, gt=0)

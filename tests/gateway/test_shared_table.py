@@ -113,6 +113,18 @@ def test_a_flood_of_one_owner_pushes_out_nothing_of_another(table):
     assert table.get(later) == (3, 100.0)
 
 
+def test_what_is_over_gives_way_before_what_lives(table):
+    strangers = [16 * n + (n << 40) for n in range(1, 9)]  # a bucket of owners that have one each
+    for digest in strangers:
+        table.put(digest, 1, at_s=100.0)
+    ours = [digest for n in range(400) if not (digest := digest_in("blue", f"run-{n}")) % 16][:8]
+
+    for n, digest in enumerate(ours):
+        table.claim(digest, 2, at_s=1000.0 + n, lasts_s=600.0)
+
+    assert [table.get(digest) for digest in ours] == [(2, 1000.0 + n) for n in range(8)]
+
+
 def test_owners_have_their_own_digests():
     ours, theirs = digest_in("blue", "run-1", "chat"), digest_in("red", "run-1", "chat")
 

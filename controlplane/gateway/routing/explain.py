@@ -1,7 +1,7 @@
 """Why a request would go where it would go now: what each replica bids, in bytes of prompt, and what decides.
 
-Where projects share an endpoint, what is there of others is told in powers of two: who asks again and again learns
-that it is busy, and not how long somebody's prompts are.
+Where projects share an endpoint, what is there of others is told in powers of two, and no sum of it and of the
+caller's own: who asks again and again learns that it is busy, and not how long somebody's prompts are.
 """
 
 from collections.abc import Sequence
@@ -33,14 +33,14 @@ EXPLAIN = ExplainRoute()
 
 
 class Candidate(msgspec.Struct, omit_defaults=True):
-    """One replica; `cost_bytes` is what speaks against it, and the least of those that do not rest wins."""
+    """One replica. `cost_bytes`, where one project has the endpoint, is what speaks against it: the least wins."""
 
     replica: str
     revision: str
-    cost_bytes: int
     held_bytes: int
     waiting_to_be_read_bytes: int
     running: int
+    cost_bytes: int | None = None
     reasons: tuple[str, ...] = ()
 
 
@@ -111,6 +111,9 @@ class _Shown:
     def __init__(self, *, exact: bool) -> None:
         self._exact = exact
 
+    def cost(self, bid: Bid) -> int | None:
+        return int(bid.cost) if self._exact else None
+
     def requests(self, number: int) -> int:
         return number if self._exact or not number else 1 << (number - 1).bit_length()
 
@@ -121,17 +124,16 @@ class _Shown:
 
 def _candidate(replica: Replica, bid: Bid, wish: Wish, part: int, now: float, shown: _Shown) -> Candidate:
     standing = replica.standing
-    running = standing.running + standing.running_elsewhere
+    running, part = shown.requests(standing.running + standing.running_elsewhere), shown.requests(part)
     waiting = standing.prefilling + standing.prefilling_elsewhere
     reasons = {
         f"rests for {standing.rests_until - now:.0f} s more, after a failure": standing.rests_until > now,
         f"is young and gets {standing.warmth(now):.0%} of its part": standing.warm_from > now,
-        f"runs {shown.requests(running)} and its part is {shown.requests(part)}": running >= part,
+        f"runs {running} and its part is {part}": running >= part,
         "was the session's last": bid.session,
         "is the prompt's home": bid.home,
     }
     return Candidate(
-        replica.spec.replica_id, replica.spec.revision_id, shown.bytes_(bid.cost),
-        min(MARKED_BYTES[bid.held], wish.prefix.size), shown.bytes_(waiting), shown.requests(running),
-        tuple(reason for reason, holds in reasons.items() if holds),
+        replica.spec.replica_id, replica.spec.revision_id, min(MARKED_BYTES[bid.held], wish.prefix.size),
+        shown.bytes_(waiting), running, shown.cost(bid), tuple(reason for reason, holds in reasons.items() if holds),
     )  # fmt: skip

@@ -75,13 +75,14 @@ class NodeNeighbours:
             self._page.release(at)
 
     def look(self, replicas: Sequence[Choosable], now: float) -> None:
-        if now - self._looked_at < _LOOKS_EVERY_S:
-            return
-        self._looked_at = now
-        self.listen(now)
-        others = self._page.others
+        if now - self._looked_at >= _LOOKS_EVERY_S:
+            self._looked_at = now
+            self.listen(now)
         for replica in replicas:
-            replica.standing.count(others)
+            standing = replica.standing
+            if now - standing.counted_at >= _LOOKS_EVERY_S:  # of each by itself: another endpoint may look more often
+                standing.counted_at = now
+                standing.count(self._page.others)
 
     def listen(self, now: float) -> None:
         """Hear what the others have read, some of it at once."""

@@ -28,6 +28,7 @@ class Standing:
         "_worked",
         "_worked_at",
         "column",
+        "counted_at",
         "mirror",
         "prefilling",
         "prefilling_elsewhere",
@@ -42,6 +43,7 @@ class Standing:
         self.prefilling = 0
         self.rests_until = 0.0
         self.warm_from = warm_from
+        self.counted_at = 0.0
         self.running_elsewhere = 0
         self.prefilling_elsewhere = 0
         self.mirror = Mirror()

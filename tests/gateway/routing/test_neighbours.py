@@ -74,6 +74,19 @@ def test_a_worker_counts_what_the_others_run_and_no_longer_when_they_are_dead(wo
     assert (first.running_elsewhere, first.prefilling_elsewhere) == (4, 400)
 
 
+def test_a_busy_endpoint_keeps_no_other_from_counting(workers: list[Worker]):
+    busy, calm = workers[0].replicas
+    standing = workers[1].replicas[1].standing
+    for running in (3, 0):
+        standing.running = running
+        standing.tell()
+        workers[0].now += 1.0
+        workers[0].neighbours.look([busy], workers[0].now)
+        workers[0].neighbours.look([calm], workers[0].now)
+
+        assert calm.standing.running_elsewhere == running
+
+
 def test_a_worker_that_slept_misses_the_oldest_and_hears_the_newest(workers: list[Worker]):
     for number in range(RING):
         workers[0].tell(0, number)
