@@ -22,7 +22,8 @@ class SchedulerClient(AdminClient):
         found = self._read_requests(most, **asked)
         while found.cursor is not None and (most is None or len(found.rows) < most):
             left = None if most is None else most - len(found.rows)
-            later = self._read_requests(left, **asked | {"until": found.until.isoformat(), "cursor": found.cursor})
+            told = {"since": found.since.isoformat(), "until": found.until.isoformat(), "cursor": found.cursor}
+            later = self._read_requests(left, **asked | told)
             rows = found.rows + later.rows
             found = found.model_copy(update={"rows": rows, "more": later.more, "cursor": later.cursor})
         return found

@@ -39,3 +39,13 @@ async def test_vllm_counts_a_chat_where_it_tokenizes(stage: Stage):
 async def test_a_chat_with_an_effort_that_vllm_does_not_count_is_left_to_its_bound(stage: Stage, effort, tokens):
     """Its template may write more for an effort, and its tokenize route takes none: seen on vLLM 0.32."""
     assert await counted(await vllm(stage), reasoning_effort=effort) == tokens
+
+
+@pytest.mark.parametrize(("kind", "tokens"), [("image_url", None), ("text", 9)])
+async def test_a_chat_with_a_picture_is_left_to_its_bound_as_vllm_has_counted_it_as_one_token(
+    stage: Stage, kind: str, tokens: int | None
+):
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    part = picture if kind == "image_url" else {"type": "text", "text": "hello"}
+
+    assert await counted(await vllm(stage), messages=[{"role": "user", "content": [part]}]) == tokens

@@ -124,7 +124,8 @@ async def ask_allotments(
         for ask in known
         if ask.account in accounts  # one that was forgotten at this moment is told to nobody
     ]
-    await store.mark_allotments(tx, actor.id, boot, [(ask, verdict) for ask, verdict, _ in answers])
+    if answers:
+        await store.mark_allotments(tx, actor.id, boot, [(ask, verdict) for ask, verdict, _ in answers])
     return answers
 
 

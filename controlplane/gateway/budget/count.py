@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
+from controlplane.gateway.budget.prompts import is_written
 from controlplane.gateway.directory import Endpoint
 from controlplane.gateway.link import Link
 from controlplane.gateway.replica import Replica
@@ -90,8 +91,11 @@ class PromptCounter:
 
 
 def _path(request: Request, adapter: str) -> bytes | None:
-    """Return the engine's route that counts such a prompt. vLLM's takes no reasoning effort, and a template may."""
+    """Return the engine's route that counts such a prompt.
+
+    vLLM's takes no reasoning effort, and a template may; and it has counted images as one token each.
+    """
     if adapter == "llama_cpp":
         return _LLAMA_CPP.get(request.surface.name)
     has_effort = as_bytes(getattr(request.ask, "reasoning_effort", ABSENT))
-    return None if has_effort else _VLLM.get(request.surface.name)
+    return None if has_effort or not is_written(request.ask) else _VLLM.get(request.surface.name)

@@ -13,6 +13,7 @@ _NOT_TEXT = (
     "tools", "functions", "response_format", "structured_outputs", "chat_template_kwargs", "previous_response_id",
     "audio", "text", "thinking", "prediction", "reasoning", "reasoning_effort",
 )  # fmt: skip
+_WRITTEN = frozenset({"text", "input_text", "output_text", "refusal"})
 _TOOLS = frozenset({"tool", "function"})
 _RESULTS = frozenset({"tool_result", "function_call_output"})
 
@@ -58,6 +59,14 @@ def is_plain(ask: Ask) -> bool:
     except msgspec.DecodeError:  # ValidationError is one
         return False
     return True
+
+
+def is_written(ask: Ask) -> bool:
+    """Say whether no part of a message is anything but text: what else a model reads, not every tokenizer counts."""
+    try:
+        return all(part.type in _WRITTEN for raw in _items(ask) for part in _parts(_ITEM.decode(raw)))
+    except msgspec.DecodeError:
+        return False
 
 
 def follows_a_tool(ask: Ask) -> bool:
