@@ -60,15 +60,20 @@ class Sealing:
             _close(before)
 
     def load(self, path: Path, name: str) -> bytes | None:
-        """Return the JSON of a small file, None when there is none. Raises Damaged."""
+        """Return the JSON of a small file, None when there is none. Raises Damaged.
+
+        One that is replaced between its opening and its reading has lost its key: then the new one is read.
+        """
         try:
-            raw = path.read_bytes()
+            raw, before = path.read_bytes(), b""
+            while raw != before:
+                try:
+                    return unseal(self.key_in(raw[:HEADER_BYTES], name), raw[HEADER_BYTES:], name.encode())
+                except (Damaged, InvalidTag, ValueError):
+                    raw, before = path.read_bytes(), raw
         except FileNotFoundError:
             return None
-        try:
-            return unseal(self.key_in(raw[:HEADER_BYTES], name), raw[HEADER_BYTES:], name.encode())
-        except (InvalidTag, ValueError):
-            raise Damaged(f"{path} cannot be opened with this gateway's key") from None
+        raise Damaged(f"{path} cannot be opened with this gateway's key")
 
     def _wrapping(self, name: str) -> bytes:
         return HKDF(hashes.SHA256(), 32, salt=None, info=name.encode()).derive(self._node_key)

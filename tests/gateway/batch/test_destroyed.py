@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import BinaryIO
 
 import pytest
@@ -15,6 +15,7 @@ from tests.gateway.batch.test_files import form, upload_head
 from tests.gateway.stage import Call, Stage, say_hi
 
 Watch = Callable[[Path], BinaryIO]
+RECORD = FileRecord("file-1", "blue", "a", 1, "batch", 0, 0, 2**40)
 
 
 @pytest.fixture
@@ -112,19 +113,18 @@ async def test_the_end_of_a_batch_leaves_an_input_that_nobody_deleted(stage: Sta
 
 async def test_a_result_that_is_written_again_leaves_no_key_of_the_first(opens: OpenOffice, watch: Watch):
     files = (await opens()).archive.files
-    record = FileRecord("file-1", "blue", "a", 1, "batch", 0, 0, 2**40)
 
     def write(content: bytes) -> None:
-        writer = files.begin("blue", record.id)
+        writer = files.begin("blue", RECORD.id)
         writer.write(content)
-        files.commit(writer, record)
+        files.commit(writer, RECORD)
 
     write(b"first")
-    blocks = watch(files.data_path("blue", record.id))
+    blocks = watch(files.data_path("blue", RECORD.id))
     write(b"again")
 
     assert not has_key(blocks)
-    assert list(files.read("blue", record.id)) == [b"again"]
+    assert list(files.read("blue", RECORD.id)) == [b"again"]
 
 
 def test_of_two_names_the_last_takes_the_key_with_it(tmp_path: Path, watch: Watch):
@@ -145,3 +145,21 @@ def test_of_two_names_the_last_takes_the_key_with_it(tmp_path: Path, watch: Watc
     (tmp_path / "rest").write_bytes(os.pread(blocks.fileno(), 1 << 20, 0))
     with pytest.raises(Damaged):
         list(read_sealed(tmp_path / "rest", sealing, "name"))
+
+
+class Overtaken(PosixPath):
+    """A file that is replaced between its opening and its reading."""
+
+    def read_bytes(self) -> bytes:
+        with self.open("rb") as file:
+            if not self.with_name("overtaken").exists():
+                self.with_name("overtaken").touch()
+                Sealing(NODE_KEY).save(Path(self), "name", RECORD)
+            return file.read()
+
+
+def test_a_record_that_is_replaced_while_it_is_opened_is_read_as_the_new_one(tmp_path: Path):
+    sealing = Sealing(NODE_KEY)
+    sealing.save(tmp_path / "one", "name", RECORD)
+
+    assert sealing.load(Overtaken(tmp_path / "one"), "name") is not None
