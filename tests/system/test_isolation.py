@@ -18,6 +18,7 @@ from tests.system.steps import wait_for
 pytestmark = pytest.mark.system
 
 HOSTILE, OWNER = 15, 16  # the last slots: no project of other tests takes them
+PASSING = "passing"  # the name of jobs that end with their test
 PROGRAM = Path(__file__).with_name("hostile.py")
 OWNERS_JOB = """
 echo s > secret
@@ -154,7 +155,7 @@ def test_a_job_on_another_node_does_not_reach_the_port_either_and_its_own_projec
 def attempt(site: PracticeSite) -> Tried:
     replicas = site.redoubt_json("endpoint", "show", ENDPOINT)["replicas"]
     node = next(str(replica["node"]) for replica in replicas if replica["state"] == "ready")
-    job = submit(site, OWNER, node, OWNERS_JOB.format(port=port(OWNER)))
+    job = submit(site, OWNER, node, OWNERS_JOB.format(port=port(OWNER)), name="kept")
     about = f"{home(OWNER)}/about"
     wait_for(lambda: bool(read(site, node, about)), "the owner's job", within_s=60)
     pid, gpu = read(site, node, about).split()
@@ -174,6 +175,15 @@ def program(other: dict[str, Any]) -> str:
     return f"python3 - {shlex.quote(json.dumps(other))} <<'PROGRAM'\n{PROGRAM.read_text()}\nPROGRAM"
 
 
+@pytest.fixture(autouse=True)
+def gpus_given_back(site: PracticeSite) -> Iterator[None]:
+    """End what a test has started: in another order its jobs would hold every GPU that the next one waits for."""
+    yield
+    site.lab.ssh("ctl1", f"scancel --name={PASSING}")
+    left = f"squeue --noheader --name={PASSING}"
+    wait_for(lambda: not site.lab.ssh("ctl1", left).stdout.strip(), "the jobs of this test to end", within_s=60)
+
+
 def run(site: PracticeSite, slot: int, node: str, script: str) -> str:
     """Run a job to its end; return what it printed."""
     job = submit(site, slot, node, f"(\n{script}\n) > said.new; mv said.new said.$SLURM_JOB_ID")
@@ -182,12 +192,12 @@ def run(site: PracticeSite, slot: int, node: str, script: str) -> str:
     return read(site, node, said).strip()
 
 
-def submit(site: PracticeSite, slot: int, node: str, script: str) -> int:
+def submit(site: PracticeSite, slot: int, node: str, script: str, *, name: str = PASSING) -> int:
     """Submit on the scheduler's node with the user's token, as the control plane does."""
     words = [
         f"--uid={2100 + slot}", f"--gid={2100 + slot}", f"--account=iso{slot}", "--partition=training",
         "--qos=training", f"--nodelist={node}", "--gpus=1", "--mem=128", "--time=10", f"--chdir={home(slot)}",
-        "--output=log.%j", "--export=NIL", "--parsable",
+        "--output=log.%j", "--export=NIL", "--parsable", f"--job-name={name}",
     ]  # fmt: skip
     line = f"{as_user(slot)} sbatch {' '.join(words)}"
     return int(site.lab.ssh("ctl1", line, stdin=f"#!/bin/bash\n{script}\n").stdout)
