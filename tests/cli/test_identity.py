@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -12,19 +10,8 @@ import pytest
 import uvicorn
 
 from tests.support.control_plane import ControlPlane
+from tests.support.desk import Done, run_redoubt
 from tests.support.enrolment import PASSWORD, console_code
-
-REDOUBT = Path(sys.executable).parent / "redoubt"
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-    def json(self):
-        return json.loads(self.out)
 
 
 class Desk:
@@ -37,16 +24,7 @@ class Desk:
         self.password.write_text(PASSWORD + "\n")
 
     async def run(self, *words: object) -> Done:
-        running = await asyncio.create_subprocess_exec(
-            str(REDOUBT),
-            *(str(word) for word in words),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={"PATH": "/usr/bin:/bin", "REDOUBT_PROFILE": str(self.profile), "NO_COLOR": "1", "COLUMNS": "200"},
-        )
-        out, err = await running.communicate()
-        return Done(running.returncode or 0, out.decode(), err.decode())
+        return await run_redoubt(*words, environment={"REDOUBT_PROFILE": str(self.profile), "COLUMNS": "200"})
 
     async def enrol(self, code: str) -> Done:
         who = ("--name", self.name, "--password-file", self.password)

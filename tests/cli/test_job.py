@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,16 +20,8 @@ from controlplane.kit.clock import SystemClock
 from controlplane.kit.errors import BadInput
 from controlplane.kit.loop import run_every
 from tests.support.control_plane import ControlPlane
+from tests.support.desk import Done, run_redoubt
 from tests.support.jobs import JobSite
-
-REDOUBT = Path(sys.executable).parent / "redoubt"
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
 
 
 class Desk:
@@ -38,23 +29,11 @@ class Desk:
 
     def __init__(self, url: str, token: str, home: Path) -> None:
         self.environment = {
-            "PATH": "/usr/bin:/bin", "HOME": str(home), "NO_COLOR": "1", "REDOUBT_URL": url, "REDOUBT_TOKEN": token,
-            "COLUMNS": "250",
+            "HOME": str(home), "REDOUBT_URL": url, "REDOUBT_TOKEN": token, "COLUMNS": "250",
         }  # fmt: skip
 
     async def run(self, *words: str) -> Done:
-        pipe = asyncio.subprocess.PIPE
-        running = await asyncio.create_subprocess_exec(
-            str(REDOUBT),
-            "job",
-            *words,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=pipe,
-            stderr=pipe,
-            env=self.environment,
-        )
-        out, err = await running.communicate()
-        return Done(running.returncode or 0, out.decode(), err.decode())
+        return await run_redoubt("job", *words, environment=self.environment)
 
 
 @pytest.fixture

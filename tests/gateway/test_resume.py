@@ -149,27 +149,11 @@ async def test_a_stream_whose_second_replica_dies_too_ends_with_an_error_event(s
     assert sum(len(replica.requests) for replica in replicas) == 2
 
 
-async def test_a_stream_that_said_why_it_ended_is_whole_without_another_replica(stage: Stage):
+@pytest.mark.parametrize("after", [(), (event(b"A", b"{}"), DONE)], ids=["nothing", "all but the very end"])
+async def test_a_stream_that_said_why_it_ended_is_whole_without_another_replica(stage: Stage, after: tuple[bytes, ...]):
     async def forget_the_end(call: Call) -> None:
         await call.begin_stream()
-        await call.chunk(word(b"A", b"one"))
-        await call.chunk(event(b"A", b"{}", finish=b'"stop"'))
-        call.die()
-
-    first, second = await stage.replica(forget_the_end, "a"), await stage.replica(forget_the_end, "b")
-    gateway = await stage.gateway(first, second)
-
-    answer = await one(gateway, STREAMED)
-
-    assert b"replica_lost" not in answer
-    assert answer.count(b"[DONE]") == 1
-    assert len(first.requests) + len(second.requests) == 1
-
-
-async def test_a_stream_whose_very_end_is_missing_is_whole_too(stage: Stage):
-    async def forget_the_end(call: Call) -> None:
-        await call.begin_stream()
-        for part in (word(b"A", b"one"), event(b"A", b"{}", finish=b'"stop"'), event(b"A", b"{}"), DONE):
+        for part in (word(b"A", b"one"), event(b"A", b"{}", finish=b'"stop"'), *after):
             await call.chunk(part)
             await asyncio.sleep(0.02)  # a read for each
         call.die()

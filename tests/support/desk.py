@@ -3,10 +3,11 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any  # what a command says with --json
 
 import uvicorn
 
@@ -21,6 +22,23 @@ class Done:
     out: str
     err: str
 
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+async def run_redoubt(*words: object, environment: Mapping[str, str]) -> Done:
+    """Run the command with this environment alone, without colours and with nothing to read."""
+    running = await asyncio.create_subprocess_exec(
+        str(REDOUBT),
+        *(str(word) for word in words),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": "/usr/bin:/bin", "NO_COLOR": "1", **environment},
+    )
+    out, err = await running.communicate()
+    return Done(running.returncode or 0, out.decode(), err.decode())
+
 
 class Desk:
     def __init__(self, profile: Path, *, columns: int = 250) -> None:
@@ -28,21 +46,9 @@ class Desk:
         self.columns = columns
 
     async def run(self, *words: str) -> Done:
-        running = await asyncio.create_subprocess_exec(
-            str(REDOUBT),
-            *words,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={
-                "PATH": "/usr/bin:/bin",
-                "REDOUBT_PROFILE": str(self.profile),
-                "NO_COLOR": "1",
-                "COLUMNS": str(self.columns),
-            },
+        return await run_redoubt(
+            *words, environment={"REDOUBT_PROFILE": str(self.profile), "COLUMNS": str(self.columns)}
         )
-        out, err = await running.communicate()
-        return Done(running.returncode or 0, out.decode(), err.decode())
 
 
 @asynccontextmanager
